@@ -1,0 +1,1 @@
+"""Analysis: rows to tables, statistics and figures; reads results/ alone."""

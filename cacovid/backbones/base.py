@@ -1,0 +1,207 @@
+"""What every backbone offers: videos in, answers on compressed tokens out, with the budget really spent."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from cacovid.backbones.decoder import Decoder, Prefilled, Sequence
+from cacovid.backbones.generation import Generated, Stopping, generate
+from cacovid.budget import Flops, Spent
+from cacovid.clock import StageClock
+from cacovid.errors import MethodError
+from cacovid.flops import DecoderShape, VisionShape, sample_flops
+from cacovid.method import Method
+from cacovid.records import Compressed, Need, VideoTokens
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoRequest:
+    """One video and one prompt."""
+
+    frames: np.ndarray  # uint8 (F, height, width, 3), RGB
+    prompt: str  # chat-templated text with exactly one video placeholder
+    clip: str  # stable id of the video's content, e.g. the file's SHA-256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What came back for one request."""
+
+    text: str
+    ids: list[int]  # decoded tokens, end token included
+    spent: Spent
+    seconds: dict[str, float]  # stage -> seconds; a batch's prefill and decode count whole for each sample
+    compressed: Compressed  # what entered the LLM
+    kept: Int64[Tensor, " K"]  # flat positions still there after the last layer's cut
+    logits: list[Float[Tensor, " V"]] = field(default_factory=list)  # float32, one a decoded token, if asked for
+
+
+class Backbone(ABC):
+    """One adapter a model family, on the stock transformers class; nothing in the model is patched.
+
+    A family writes `encode`, `split_prompt`, `video_shape` and its loading; the rest is shared.
+    """
+
+    family: str  # suffix of the lmms-eval model id, e.g. "llava_ov"
+    model: Any  # a transformers model
+    decoder: Decoder
+    tokenizer: Any
+    device: torch.device
+
+    @abstractmethod
+    def template(self, messages: list[dict[str, Any]]) -> str:
+        """Chat messages (transformers' format) to prompt text, generation prompt included."""
+
+    @abstractmethod
+    def encode(self, requests: list[VideoRequest], needs: frozenset[Need]) -> list[VideoTokens]:
+        """Vision tower, projector and pooling; captures exactly what `needs` names.
+
+        One video at a time, so that a batch gives bit-equal features to single requests.
+        """
+
+    @abstractmethod
+    def prompt_ids(self, prompt: str) -> tuple[Int64[Tensor, " A"], Int64[Tensor, " C"]]:
+        """Token ids before and after the video placeholder. Raises PromptError unless there is exactly one."""
+
+    @property
+    @abstractmethod
+    def vision_shape(self) -> VisionShape:
+        """Sizes of the vision tower, for FLOPs."""
+
+    @property
+    @abstractmethod
+    def video_token_id(self) -> int:
+        """Token id of the video placeholder."""
+
+    @property
+    def decoder_shape(self) -> DecoderShape:
+        """Sizes of the LLM, for FLOPs."""
+        return DecoderShape.from_config(self.decoder.config)
+
+    @torch.inference_mode()
+    def answer(
+        self,
+        requests: list[VideoRequest],
+        method: Method,
+        *,
+        max_new_tokens: int = 16,
+        stop_strings: tuple[str, ...] = (),
+        keep_logits: bool = False,
+    ) -> list[Answer]:
+        """Answer a batch: encode, compress, prefill, decode greedily, and audit.
+
+        Raises BudgetError if a sample spent another budget than asked, PromptError for a malformed prompt.
+        """
+        clock = StageClock(self.device)
+        with clock.stage("vision"):
+            videos = self.encode(requests, method.needs)
+        with clock.stage("compress"):
+            budgets = [method.budget(len(v)) for v in videos]
+            compressed = [_compress(method, v, b) for v, b in zip(videos, budgets, strict=True)]
+        sequences = [self.sequence(v, c, b, method) for v, c, b in zip(videos, compressed, budgets, strict=True)]
+        with clock.stage("prefill"):
+            state = self.decoder.prefill(sequences, method)
+        stopping = Stopping.from_config(self.model.generation_config, max_new_tokens, stop_strings)
+        prompts = [torch.cat(self._penalised(r.prompt)) for r in requests]
+        with clock.stage("decode"):
+            generated = generate(
+                self.decoder, state, method, self.tokenizer, prompts, stopping, keep_logits=keep_logits
+            )
+        answers = []
+        for i, (video, out) in enumerate(zip(videos, generated, strict=True)):
+            spent = self.audit(state, i, video, budgets[i], method, len(out.ids))
+            spent.check(type(method).__name__)
+            answers.append(
+                Answer(
+                    out.text,
+                    out.ids,
+                    spent,
+                    dict(clock.seconds),
+                    compressed[i],
+                    sequences[i].flat,
+                    out.logits,
+                )
+            )
+        return answers
+
+    def sequence(self, video: VideoTokens, compressed: Compressed, budget: int, method: Method) -> Sequence:
+        """Put the compressed video between the prompt's halves, at the positions that the method states."""
+        start, kept, end = len(video.prefix), len(compressed), len(video.suffix)
+        device = video.features.device
+        embeds = torch.cat([video.prefix, compressed.tokens, video.newline, video.suffix])
+        if method.positions == "original":
+            full = start + len(video) + 1 + end
+            tail = torch.arange(start + len(video), full, device=device)
+            positions = torch.cat([torch.arange(start, device=device), start + compressed.position, tail])
+        else:
+            full = start + kept + 1 + end
+            positions = torch.arange(full, device=device)
+        return Sequence(
+            embeds=embeds,
+            positions=positions,
+            span=slice(start, start + kept),
+            flat=compressed.position,
+            video=video,
+            budget=budget,
+            next_position=full,
+        )
+
+    def audit(
+        self, state: Prefilled, sample: int, video: VideoTokens, budget: int, method: Method, decoded: int
+    ) -> Spent:
+        """What sample number `sample` really spent, from the layers' own row counts."""
+        text = len(video.prefix) + 1 + len(video.suffix)  # the newline token counts as text
+        layers = tuple(layout.video_tokens(sample) for layout in state.layouts)
+        steps = state.visible[: max(decoded - 1, 0)]  # samples that ended early still ride along in a batch
+        visible = [[layer[sample] for layer in step] for step in steps]
+        read = [n for step in visible for n in step] or list(layers)
+
+        def flops(prefill: list[int], decode: list[list[int]], compressor: int) -> Flops:
+            return sample_flops(
+                self.vision_shape,
+                self.decoder_shape,
+                frames=video.frames,
+                compressor=compressor,
+                prefill_rows=[text + n for n in prefill],
+                decode_keys=[[text + n + t + 1 for n in step] for t, step in enumerate(decode)],
+            )
+
+        full = [len(video)] * len(layers)
+        return Spent(
+            video_tokens=len(video),
+            asked=budget,
+            slack=method.slack(video),
+            layers=layers,
+            decode_visible=sum(read) / len(read),
+            flops=flops(list(layers), visible, method.compressor_flops(video, budget)),
+            flops_full=flops(full, [full] * len(visible), 0),
+        )
+
+    def _penalised(self, prompt: str) -> tuple[Tensor, Tensor, Tensor]:
+        """The ids that a repetition penalty sees: the prompt's, the video placeholder among them."""
+        before, after = self.prompt_ids(prompt)
+        return before, before.new_tensor([self.video_token_id]), after
+
+
+def _compress(method: Method, video: VideoTokens, budget: int) -> Compressed:
+    """Call the method and refuse what would break the LLM's input."""
+    out = method.compress(video, budget)
+    if len(out) < 1 or out.tokens.shape[1:] != video.flat.shape[1:] or len(out.position) != len(out):
+        raise MethodError(
+            f"{type(method).__name__}.compress returned tokens {tuple(out.tokens.shape)} with "
+            f"{len(out.position)} positions; expected (K, {video.flat.shape[1]}) with K >= 1 positions"
+        )
+    if out.tokens.dtype != video.features.dtype:
+        raise MethodError(
+            f"{type(method).__name__}.compress changed the dtype to {out.tokens.dtype}, "
+            f"expected {video.features.dtype}: cast scores, not features"
+        )
+    return out
+
+
+__all__ = ["Answer", "Backbone", "Generated", "VideoRequest"]

@@ -1,0 +1,262 @@
+"""The stock decoder, run layer by layer so that a method's hooks can act between layers.
+
+Nothing of the model is replaced or patched: the layers, norm, rotary tables and masks are transformers' own.
+Traps that this file exists for:
+- layers get (cos, sin) and no `position_ids`: FlashAttention in transformers v5 takes gapped position ids at
+  batch 1 for packed sequences and silently splits the attention;
+- in-LLM pruning leaves the cache with another length in each layer: decode masks are made per layer;
+- eager attention applies no causal mask of its own when it is given none.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.masking_utils import create_causal_mask
+
+from cacovid.errors import MethodError
+from cacovid.method import Method
+from cacovid.records import LayerCut, VideoTokens
+from cacovid.state import DecodeState, PrefillState
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One sample inside the LLM: which rows hold which video tokens, and at which positions. L rows."""
+
+    embeds: Float[Tensor, "L D"]
+    positions: Int64[Tensor, " L"]
+    span: slice  # rows that hold video tokens
+    flat: Int64[Tensor, " K"]  # flat position that each of them stands for
+    video: VideoTokens
+    budget: int
+    next_position: int  # position id of the first decoded token
+    memo: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return self.positions.shape[0]
+
+
+@dataclass(slots=True, eq=False)
+class LayerLayout:
+    """What one layer's cache holds, sample by sample, right-aligned in rows of the longest."""
+
+    rows: list[int]
+    spans: list[slice]  # video tokens, counted from the sample's own first row
+    valid: Bool[Tensor, "B L"] | None  # None = no padding
+
+    def video_tokens(self, sample: int) -> int:
+        return self.spans[sample].stop - self.spans[sample].start
+
+
+@dataclass(slots=True, eq=False)
+class Prefilled:
+    """The LLM after the prompt: next-token logits, cache, and what is where in it."""
+
+    logits: Float[Tensor, "B V"]
+    cache: DynamicCache
+    layouts: list[LayerLayout]
+    sequences: list[Sequence]
+    visible: list[list[list[int]]] = field(default_factory=list)  # [step][layer][sample] video KV entries read
+
+
+def pad_left(rows: list[Tensor]) -> tuple[Tensor, Bool[Tensor, "B L"] | None]:
+    """Stack rows of unequal length, right-aligned; the mask is None where nothing had to be padded."""
+    lengths = [r.shape[0] for r in rows]
+    longest = max(lengths)
+    if min(lengths) == longest:
+        return torch.stack(rows), None
+    out = rows[0].new_zeros(len(rows), longest, *rows[0].shape[1:])
+    valid = torch.zeros(len(rows), longest, dtype=torch.bool, device=rows[0].device)
+    for i, row in enumerate(rows):
+        out[i, longest - lengths[i] :] = row
+        valid[i, longest - lengths[i] :] = True
+    return out, valid
+
+
+class Decoder:
+    """Prefill and single decode steps of a stock Llama-like decoder (Qwen2 and its relatives)."""
+
+    def __init__(self, model: Any, lm_head: Any) -> None:
+        self.model, self.lm_head, self.config = model, lm_head, model.config
+        self.layers: Any = model.layers
+
+    def rotary(self, positions: Int64[Tensor, " L"]) -> tuple[Float[Tensor, "L d"], Float[Tensor, "L d"]]:
+        """Rotary tables (cos, sin) at `positions`, in the model's dtype."""
+        cos, sin = self.model.rotary_emb(self.lm_head.weight[:1], positions[None])
+        return cos[0], sin[0]
+
+    @torch.inference_mode()
+    def prefill(self, sequences: list[Sequence], method: Method) -> Prefilled:
+        """Run the prompt through all layers, calling `method.prune_layer` before each of them."""
+        prunes = "in-LLM" in method.stages
+        cache = DynamicCache(config=self.config)
+        layouts: list[LayerLayout] = []
+        hidden, valid, mask, rotary = self._arrange(sequences, [s.embeds for s in sequences])
+        previous: Tensor | None = None
+        for index, layer in enumerate(self.layers):
+            if prunes:
+                inputs = {index: hidden} if previous is None else {index - 1: previous, index: hidden}
+                rows = self._prune(sequences, method, index, inputs)
+                if rows is not None:
+                    hidden, valid, mask, rotary = self._arrange(sequences, rows)
+                previous = hidden
+            layouts.append(LayerLayout([s.rows for s in sequences], [s.span for s in sequences], valid))
+            hidden = layer(
+                hidden,
+                attention_mask=mask,
+                position_embeddings=rotary,
+                past_key_values=cache,
+                use_cache=True,
+            )
+        logits = self.lm_head(self.model.norm(hidden[:, -1:]))[:, -1]
+        return Prefilled(logits, cache, layouts, sequences)
+
+    @torch.inference_mode()
+    def decode(self, state: Prefilled, tokens: Int64[Tensor, " B"], step: int, method: Method) -> Float[Tensor, "B V"]:
+        """Feed one decoded token a sample and return the logits of the next; `step` counts from 0."""
+        hides = "decode" in method.stages
+        hidden = self.model.embed_tokens(tokens[:, None])
+        device = hidden.device
+        positions = torch.tensor([[s.next_position + step] for s in state.sequences], device=device)
+        rotary = self.model.rotary_emb(hidden, positions)
+        inputs: dict[int, Tensor] = {}
+        read: list[list[int]] = []
+        for index, layer in enumerate(self.layers):
+            layout = state.layouts[index]
+            valid = layout.valid
+            if valid is not None:
+                valid = nn.functional.pad(valid, (0, step + 1), value=True)
+            counts = [layout.video_tokens(i) for i in range(len(state.sequences))]
+            if hides:
+                inputs = {k: v for k, v in inputs.items() if k == index - 1} | {index: hidden}
+                valid, counts = self._hide(state, method, index, step, inputs, positions, valid, counts)
+            read.append(counts)
+            hidden = layer(
+                hidden,
+                attention_mask=self._key_mask(valid, hidden.dtype),
+                position_embeddings=rotary,
+                past_key_values=state.cache,
+                use_cache=True,
+            )
+        state.visible.append(read)
+        return self.lm_head(self.model.norm(hidden))[:, -1]
+
+    def _arrange(self, sequences: list[Sequence], rows: list[Tensor]) -> tuple[Tensor, Any, Any, Any]:
+        """Pad the samples' hidden rows into a batch, with the causal mask and rotary tables that fit them."""
+        hidden, valid = pad_left(rows)
+        positions, _ = pad_left([s.positions for s in sequences])
+        mask = create_causal_mask(config=self.config, inputs_embeds=hidden, attention_mask=valid, past_key_values=None)
+        return hidden, valid, mask, self.model.rotary_emb(hidden, positions)
+
+    def _prune(
+        self, sequences: list[Sequence], method: Method, layer: int, inputs: dict[int, Tensor]
+    ) -> list[Tensor] | None:
+        """Ask the method about every sample; the new hidden rows of all samples, or None if nothing changed."""
+        rows: list[Tensor] = []
+        changed = False
+        for i, sequence in enumerate(sequences):
+            own = {k: v[i, v.shape[1] - sequence.rows :] for k, v in inputs.items()}
+            state = PrefillState(
+                video=sequence.video,
+                layer=layer,
+                layers=self.layers,
+                inputs=own,
+                positions=sequence.positions,
+                span=sequence.span,
+                flat=sequence.flat,
+                rotary=self.rotary,
+                memo=sequence.memo,
+            )
+            cut = method.prune_layer(layer, state, sequence.budget)
+            if cut is None or (cut.hidden is None and len(cut.keep) == len(sequence.flat)):
+                rows.append(own[layer])
+                continue
+            changed = True
+            rows.append(_apply(cut, sequence, own[layer], method))
+        return rows if changed else None
+
+    def _hide(
+        self,
+        state: Prefilled,
+        method: Method,
+        layer: int,
+        step: int,
+        inputs: dict[int, Tensor],
+        positions: Tensor,
+        valid: Tensor | None,
+        counts: list[int],
+    ) -> tuple[Tensor | None, list[int]]:
+        """Ask the method which cached video tokens this layer may read; the key mask with the others off."""
+        for i, sequence in enumerate(state.sequences):
+
+            def span(index: int, sample: int = i) -> slice:
+                return state.layouts[index].spans[sample]
+
+            def keys(index: int, sample: int = i) -> Tensor:
+                rows = state.layouts[index].rows[sample] + step + 1
+                layer_cache: Any = state.cache.layers[index]
+                return layer_cache.keys[sample, :, -rows:]
+
+            view = DecodeState(
+                video=sequence.video,
+                layer=layer,
+                layers=self.layers,
+                inputs={k: v[i, 0] for k, v in inputs.items()},
+                position=positions[i],
+                keys=keys,
+                span=span,
+                rotary=self.rotary,
+                memo=sequence.memo,
+            )
+            keep = method.visible(layer, step, view, sequence.budget)
+            if keep is None or len(keep) == counts[i]:
+                continue
+            layout = state.layouts[layer]
+            width = max(layout.rows) + step + 1
+            if valid is None:
+                valid = torch.ones(len(state.sequences), width, dtype=torch.bool, device=positions.device)
+            start = width - (layout.rows[i] + step + 1) + layout.spans[i].start
+            valid[i, start : start + counts[i]] = False
+            valid[i, start + keep] = True
+            counts[i] = len(keep)
+        return valid, counts
+
+    def _key_mask(self, valid: Bool[Tensor, "B L"] | None, dtype: torch.dtype) -> Tensor | None:
+        """Mask of one query row over the keys, in the form that the attention backend takes."""
+        backend = self.config._attn_implementation
+        if valid is None or backend.startswith("flash"):
+            return valid
+        if backend == "eager":
+            return torch.zeros(valid.shape, dtype=dtype, device=valid.device).masked_fill(
+                ~valid, torch.finfo(dtype).min
+            )[:, None, None]
+        return valid[:, None, None]
+
+
+def _apply(cut: LayerCut, sequence: Sequence, hidden: Tensor, method: Method) -> Tensor:
+    """Cut the sequence's book-keeping to `cut.keep` and return its hidden rows."""
+    keep, span = cut.keep, sequence.span
+    if len(keep) == 0 or not bool((keep.diff() > 0).all() & (keep[0] >= 0) & (keep[-1] < len(sequence.flat))):
+        raise MethodError(
+            f"{type(method).__name__}.prune_layer must keep at least one of the {len(sequence.flat)} current "
+            f"video tokens, as rising row numbers; got {keep.tolist()[:8]}"
+        )
+    rows = torch.cat(
+        [
+            torch.arange(span.start, device=keep.device),
+            span.start + keep,
+            torch.arange(span.stop, sequence.rows, device=keep.device),
+        ]
+    )
+    hidden = hidden[rows]
+    sequence.span = slice(span.start, span.start + len(keep))
+    sequence.positions = sequence.positions[rows]
+    sequence.flat = sequence.flat[keep]
+    if cut.hidden is not None:
+        hidden = torch.cat([hidden[: span.start], cut.hidden, hidden[sequence.span.stop :]])
+    return hidden

@@ -1,0 +1,101 @@
+"""The method contract: one frozen dataclass, up to three hooks, each optional.
+
+`compress` runs before the LLM, `prune_layer` inside it at prefill, `visible` at every decode step. Score-only
+methods subclass `ScoreMethod` and write `score` alone.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, final
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from cacovid.budget import tokens_to_keep
+from cacovid.errors import BudgetError
+from cacovid.records import Compressed, LayerCut, Need, VideoTokens
+from cacovid.select import top_k
+
+if TYPE_CHECKING:
+    from cacovid.state import DecodeState, PrefillState
+
+Stage = Literal["pre-LLM", "in-LLM", "decode"]
+Positions = Literal["original", "compact"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):  # noqa: B024  every hook is optional: `full` has none
+    """Base of all methods. Fields of a subclass are the hyper-parameters of its paper.
+
+    The class docstring's first line is the method's one-line description; `source` names paper and official
+    code. A hook that is not overridden does nothing.
+    """
+
+    retention: float = 1.0  # r: share of the video tokens kept, 0 < r <= 1
+
+    source: ClassVar[str] = ""  # paper and official repository
+    positions: ClassVar[Positions] = "compact"
+    """Position ids of the tokens kept by `compress`: `original` (gaps stay, decoding goes on from the original
+    length) or `compact` (renumbered without gaps). In-LLM cuts always keep the positions tokens already have."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.retention <= 1:
+            raise BudgetError(
+                f"retention={self.retention}, expected 0 < retention <= 1: the share of video tokens to KEEP"
+            )
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the vision tower must record for this method; see `VideoTokens`."""
+        return frozenset()
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Where this method acts: the hooks that its class overrides."""
+        hooks: dict[Stage, str] = {"pre-LLM": "compress", "in-LLM": "prune_layer", "decode": "visible"}
+        return tuple(s for s, hook in hooks.items() if getattr(type(self), hook) is not getattr(Method, hook))
+
+    def budget(self, video_tokens: int) -> int:
+        """Tokens to keep of `video_tokens`: computed once a video, the same for every method."""
+        return tokens_to_keep(self.retention, video_tokens)
+
+    def slack(self, video: VideoTokens) -> int:
+        """Tokens by which this method may miss its budget by construction (0 = it meets it exactly)."""
+        return 0
+
+    def compress(self, video: VideoTokens, budget: int) -> Compressed:
+        """Before the LLM: choose or merge down to `budget` tokens. The default passes all of them."""
+        return Compressed.keep(video, torch.arange(len(video), device=video.features.device))
+
+    def prune_layer(self, layer: int, state: "PrefillState", budget: int) -> LayerCut | None:
+        """Before decoder layer `layer` (0-based) at prefill: which video tokens go on; None = all."""
+        return None
+
+    def visible(self, layer: int, step: int, state: "DecodeState", budget: int) -> Int64[Tensor, " K"] | None:
+        """Before decoder layer `layer` of decode step `step` (0 = the first generated token fed back): which
+        cached video tokens this layer reads; None = all. Nothing is evicted: a token may return later."""
+        return None
+
+    def compressor_flops(self, video: VideoTokens, budget: int) -> int:
+        """Floating-point operations (one multiply-add = 2) that the method itself spends on one video."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreMethod(Method):
+    """A pre-LLM method that is one score a token: the highest `budget` scores of the whole video stay."""
+
+    @abstractmethod
+    def score(self, video: VideoTokens) -> Float[Tensor, "F S"]:
+        """Importance of each token, higher = keep; float32."""
+
+    @final
+    def compress(self, video: VideoTokens, budget: int) -> Compressed:
+        scores = self.score(video)
+        if scores.numel() != len(video):
+            raise ValueError(
+                f"{type(self).__name__}.score returned shape {tuple(scores.shape)}, expected one score for each "
+                f"of {video.frames} x {video.tokens_per_frame} tokens"
+            )
+        return Compressed.keep(video, top_k(scores, budget))

@@ -1,0 +1,1 @@
+"""Sweeps: cells, runners and launchers."""

@@ -1,0 +1,94 @@
+"""Small real models and processors, made in code: the published checkpoints' layout, random weights."""
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessor,
+    LlavaOnevisionProcessor,
+    LlavaOnevisionVideoProcessor,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{{ '<image>' }}{% elif part['type'] == 'video' %}{{ '<video>' }}"
+    "{% endif %}{% endfor %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ '\n' + part['text'] }}"
+    "{% endif %}{% endfor %}{{ '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>"]
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level tokenizer without merges: reads any text, 256 + 5 tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left"
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": SPECIAL})
+    return tokenizer
+
+
+def tiny_processor(image: int = 32, patch: int = 4) -> LlavaOnevisionProcessor:
+    """Processor of a tiny LLaVA-OneVision: square frames of `image` pixels."""
+    size = {"height": image, "width": image}
+    return LlavaOnevisionProcessor(
+        image_processor=LlavaOnevisionImageProcessor(
+            size=size, image_grid_pinpoints=[[image, image], [image, 2 * image], [2 * image, image]]
+        ),
+        tokenizer=byte_tokenizer(),
+        video_processor=LlavaOnevisionVideoProcessor(size=size, do_sample_frames=False),
+        num_image_tokens=(image // patch) ** 2,
+        vision_feature_select_strategy="full",
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def tiny_model(
+    attention: str = "sdpa", *, seed: int = 0, layers: int = 4, image: int = 32, patch: int = 4
+) -> LlavaOnevisionForConditionalGeneration:
+    """Random LLaVA-OneVision: SigLIP of 3 layers, Qwen2 with grouped queries; 16 pooled tokens a frame."""
+    tokenizer = byte_tokenizer()
+    torch.manual_seed(seed)
+    config = LlavaOnevisionConfig(
+        vision_config=SiglipVisionConfig(
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            image_size=image,
+            patch_size=patch,
+            vision_use_head=False,
+        ),
+        text_config=Qwen2Config(
+            hidden_size=48,
+            intermediate_size=80,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=len(tokenizer),
+            max_position_embeddings=4096,
+            initializer_range=0.3,  # large enough that random weights give varied attention and answers
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<video>"),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        image_grid_pinpoints=[[image, image], [image, 2 * image], [2 * image, image]],
+        tie_word_embeddings=False,
+    )
+    config._attn_implementation = attention
+    model = LlavaOnevisionForConditionalGeneration(config)
+    model.set_attn_implementation(attention)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model.eval()
