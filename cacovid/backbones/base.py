@@ -81,7 +81,7 @@ class Backbone(ABC):
     @property
     def decoder_shape(self) -> DecoderShape:
         """Sizes of the LLM, for FLOPs."""
-        return DecoderShape.from_config(self.decoder.config)
+        return self.decoder.shape
 
     @torch.inference_mode()
     def answer(
@@ -171,6 +171,12 @@ class Backbone(ABC):
                 decode_keys=[[text + n + t + 1 for n in step] for t, step in enumerate(decode)],
             )
 
+        captured = {"received_attention": self.vision_shape.received_attention(video.frames), "keys": 0}
+        compressor = (
+            method.compressor_flops(video, budget)
+            + sum(captured[need] for need in method.needs)
+            + sum(state.sequences[sample].lookups)
+        )
         full = [len(video)] * len(layers)
         return Spent(
             video_tokens=len(video),
@@ -178,7 +184,7 @@ class Backbone(ABC):
             slack=method.slack(video),
             layers=layers,
             decode_visible=sum(read) / len(read),
-            flops=flops(list(layers), visible, method.compressor_flops(video, budget)),
+            flops=flops(list(layers), visible, compressor),
             flops_full=flops(full, [full] * len(visible), 0),
         )
 

@@ -18,6 +18,7 @@ from transformers import DynamicCache
 from transformers.masking_utils import create_causal_mask
 
 from cacovid.errors import MethodError
+from cacovid.flops import DecoderShape
 from cacovid.method import Method
 from cacovid.records import LayerCut, VideoTokens
 from cacovid.state import DecodeState, PrefillState
@@ -35,6 +36,7 @@ class Sequence:
     budget: int
     next_position: int  # position id of the first decoded token
     memo: dict[str, Any] = field(default_factory=dict)
+    lookups: list[int] = field(default_factory=list)  # FLOPs of the method's look-ups into attention
 
     @property
     def rows(self) -> int:
@@ -170,6 +172,8 @@ class Decoder:
                 span=sequence.span,
                 flat=sequence.flat,
                 rotary=self.rotary,
+                shape=self.shape,
+                lookups=sequence.lookups,
                 memo=sequence.memo,
             )
             cut = method.prune_layer(layer, state, sequence.budget)
@@ -211,6 +215,8 @@ class Decoder:
                 keys=keys,
                 span=span,
                 rotary=self.rotary,
+                shape=self.shape,
+                lookups=sequence.lookups,
                 memo=sequence.memo,
             )
             keep = method.visible(layer, step, view, sequence.budget)

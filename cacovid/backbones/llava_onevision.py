@@ -1,5 +1,6 @@
 """LLaVA-OneVision on the stock `LlavaOnevisionForConditionalGeneration` of transformers v5."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,6 +88,12 @@ class LlavaOnevision(Backbone):
         return VisionShape.from_config(self.model.config)
 
     @property
+    def side(self) -> int:
+        """Side of the pooled grid: LLaVA-OneVision squashes every frame to a square and pools by 2, rounding up."""
+        vision = self.model.config.vision_config
+        return math.ceil(vision.image_size // vision.patch_size / 2)
+
+    @property
     def video_token_id(self) -> int:
         return self.model.config.video_token_id
 
@@ -111,11 +118,10 @@ class LlavaOnevision(Backbone):
         for request in requests:
             before, after = self.prompt_ids(request.prompt)
             features, captured = self._features(request, needs)
-            side = int(features.shape[1] ** 0.5)  # LLaVA-OneVision squashes every frame to a square
             out.append(
                 VideoTokens(
                     features=features,
-                    grid=(side, side),
+                    grid=(self.side, self.side),
                     prefix=embed(before),
                     newline=self.model.model.image_newline[None].to(features),
                     suffix=embed(after),
@@ -144,9 +150,10 @@ class LlavaOnevision(Backbone):
         captured: dict[str, list[Tensor]] = {need: [] for need in needs}
         for chunk in pixels.split(FRAMES_AT_ONCE, dim=1):
             with self._tower_projections(bool(needs)) as seen:
-                # (1, f*S + 1, D); the last row is the newline token, which the sequence adds itself
-                pooled = core.get_video_features(chunk, return_dict=True).pooler_output[0, :-1]
-            features.append(pooled.unflatten(0, (chunk.shape[1], -1)))
+                # (1, f*S [+ 1], D): newer releases append the newline token here, which the sequence adds itself
+                rows = core.get_video_features(chunk, return_dict=True).pooler_output[0]
+            frames = chunk.shape[1]
+            features.append(rows[: frames * self.side**2].unflatten(0, (frames, -1)))
             if needs:
                 attention = self._tower_layer().self_attn
                 query, key = (
