@@ -28,6 +28,7 @@ test: check
 
 demo: install
 	$(BIN)/python -m sweeps.demo
+	$(BIN)/python -m analysis summary results/demo/runs -o results/demo/table.md
 
 clean:
 	rm -rf .venv build *.egg-info
