@@ -5,6 +5,12 @@ from dataclasses import asdict, dataclass
 from cacovid.errors import BudgetError
 
 
+def check_retention(retention: float) -> None:
+    """Raise BudgetError unless 0 < retention <= 1."""
+    if not 0 < retention <= 1:
+        raise BudgetError(f"retention={retention}, expected 0 < retention <= 1: the share of video tokens to KEEP")
+
+
 def tokens_to_keep(retention: float, video_tokens: int) -> int:
     """round(r * N), half to even: the one place where a ratio becomes a count.
 

@@ -1,11 +1,13 @@
 """`a+b`: a pre-LLM method followed by an in-LLM one, with the budget split stated."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar
 
 from jaxtyping import Int64
 from torch import Tensor
 
+from cacovid.budget import check_retention
 from cacovid.errors import MethodError
 from cacovid.method import Method, Positions, Stage
 from cacovid.records import Compressed, LayerCut, Need, VideoTokens
@@ -50,7 +52,8 @@ class Composed(Method):
         return (*self.first.stages, *self.second.stages)
 
     def slack(self, video: VideoTokens) -> int:
-        return self.second.slack(video)
+        entering = self.first.budget(len(video)) - self.first.slack(video)  # at the least
+        return self.second.slack(video) + max(0, self.budget(len(video)) - entering)
 
     def compress(self, video: VideoTokens, budget: int) -> Compressed:
         return self.first.compress(video, self.first.budget(len(video)))
@@ -83,9 +86,10 @@ def compose(name: str, settings: dict[str, object]) -> Composed:
         if dot and owner in own:
             own[owner][field] = value
         elif key == "retention":
-            retention = float(value)  # type: ignore[arg-type]
+            retention = _number(key, value)
+            check_retention(retention)  # before it is raised to a power: a negative one turns complex
         elif key == "share":
-            share = float(value)  # type: ignore[arg-type]
+            share = _number(key, value)
         else:
             raise MethodError(
                 f"{name} has no field {key!r}; its fields: retention, share, and {parts[0]}.* or {parts[1]}.*"
@@ -95,3 +99,9 @@ def compose(name: str, settings: dict[str, object]) -> Composed:
         for part, r in zip(parts, (retention**share, retention), strict=True)
     )
     return Composed(retention=retention, first=first, second=second, share=share)
+
+
+def _number(field: str, value: object) -> float:
+    if not isinstance(value, Real):
+        raise MethodError(f"{field}={value!r} is a {type(value).__name__}, expected float")
+    return float(value)

@@ -43,6 +43,16 @@ class DecoderShape:
         swiglu = 3 * self.width * self.feed_forward
         return 2 * queries * (projections + attention + swiglu)
 
+    def attention_rows(self, queries: int, keys: int) -> int:
+        """An exact look-up of `queries` attention rows: their queries, the keys of all rows, the products."""
+        q_width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return 2 * (self.width * (queries * q_width + keys * kv_width) + queries * keys * q_width)
+
+    def cached_row(self, keys: int) -> int:
+        """A look-up of one decoded token's attention over `keys` cached rows."""
+        q_width = self.heads * self.head_dim
+        return 2 * (self.width * q_width + keys * q_width)
+
     def head(self, rows: int = 1) -> int:
         return 2 * rows * self.width * self.vocabulary
 
@@ -85,6 +95,10 @@ class VisionShape:
         layer = p * (4 * d * d + 2 * p * d + 2 * d * self.feed_forward)
         projector = p * (d * self.llm_width + self.llm_width**2)
         return 2 * frames * (embed + self.layers * layer + projector)
+
+    def received_attention(self, frames: int) -> int:
+        """q k^T of one tower layer once more; its q and k are those that the tower computed anyway."""
+        return 2 * frames * self.patches**2 * self.width
 
 
 def sample_flops(

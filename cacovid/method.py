@@ -5,15 +5,16 @@ methods subclass `ScoreMethod` and write `score` alone.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, final
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final, get_args, get_origin, get_type_hints
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from cacovid.budget import tokens_to_keep
-from cacovid.errors import BudgetError
+from cacovid.budget import check_retention, tokens_to_keep
+from cacovid.errors import MethodError
 from cacovid.records import Compressed, LayerCut, Need, VideoTokens
 from cacovid.select import top_k
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Stage = Literal["pre-LLM", "in-LLM", "decode"]
 Positions = Literal["original", "compact"]
+
+KINDS: dict[Any, type] = {int: Integral, float: Real, bool: bool, str: str}  # of fields; an int is a Real
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +43,19 @@ class Method(ABC):  # noqa: B024  every hook is optional: `full` has none
     length) or `compact` (renumbered without gaps). In-LLM cuts always keep the positions tokens already have."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.retention <= 1:
-            raise BudgetError(
-                f"retention={self.retention}, expected 0 < retention <= 1: the share of video tokens to KEEP"
-            )
+        self._check_fields()
+        check_retention(self.retention)
+
+    def _check_fields(self) -> None:
+        """Refuse a field value of the wrong kind: command lines and sweeps bring plain data."""
+        hints = get_type_hints(type(self))
+        for name in (f.name for f in fields(self)):
+            hint, value = hints[name], getattr(self, name)
+            if get_origin(hint) is Literal and value not in get_args(hint):
+                allowed = ", ".join(map(repr, get_args(hint)))
+                raise MethodError(f"{name}={value!r}, expected one of {allowed}")
+            if hint in KINDS and (not isinstance(value, KINDS[hint]) or isinstance(value, bool) != (hint is bool)):
+                raise MethodError(f"{name}={value!r} is a {type(value).__name__}, expected {hint.__name__}")
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -78,7 +90,10 @@ class Method(ABC):  # noqa: B024  every hook is optional: `full` has none
         return None
 
     def compressor_flops(self, video: VideoTokens, budget: int) -> int:
-        """Floating-point operations (one multiply-add = 2) that the method itself spends on one video."""
+        """Floating-point operations (one multiply-add = 2, matrix products) of the method's own arithmetic.
+
+        What it declares in `needs` and looks up through `state.attention` is counted where it happens.
+        """
         return 0
 
 

@@ -14,6 +14,20 @@ def top_k(scores: Float[Tensor, "*N"], k: int) -> Int64[Tensor, " K"]:
     return order[:k].sort().values
 
 
+def evenly_spaced(total: int, count: int) -> Int64[Tensor, " K"]:
+    """round(linspace(0, total - 1, count)), half to even, in exact integer arithmetic; one position is 0.
+
+    Floating-point linspace rounds halves differently in numpy, torch and on an accelerator.
+
+    >>> evenly_spaced(10, 4).tolist()
+    [0, 3, 6, 9]
+    """
+    steps = max(count - 1, 1)
+    numerator = torch.arange(count) * (total - 1)
+    below, rest = numerator // steps, 2 * (numerator % steps)
+    return below + ((rest > steps) | ((rest == steps) & (below % 2 == 1)))
+
+
 def even_quota(budget: int, frames: int) -> list[int]:
     """`budget` spread over `frames` as evenly as integers allow, the larger shares spread over time.
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from cacovid.attention import cached_row, decoder_rows
+from cacovid.flops import DecoderShape
 from cacovid.records import VideoTokens
 
 Rotary = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -26,6 +27,8 @@ class PrefillState:
     span: slice  # rows that hold the video tokens still there
     flat: Int64[Tensor, " K"]  # flat position that each of them stands for
     rotary: Callable[[Tensor], tuple[Tensor, Tensor]]  # positions -> (cos, sin), each (L, d)
+    shape: DecoderShape
+    lookups: list[int]  # FLOPs of every look-up of this sample so far: look-ups count themselves
     memo: dict[str, Any] = field(default_factory=dict)  # the method's own notes; fresh for every generation
 
     @property
@@ -70,6 +73,7 @@ class PrefillState:
             )
         cos, sin = self.rotary(self.positions)
         columns = self.span if over_video else None
+        self.lookups.append(self.shape.attention_rows(len(rows), len(self.positions)))
         weights = decoder_rows(self.layers[layer], self.inputs[layer], cos, sin, rows, rope=rope, columns=columns)
         return weights if over_video else weights[..., self.span]
 
@@ -86,6 +90,8 @@ class DecodeState:
     keys: Callable[[int], Float[Tensor, "h L d"]]  # cached keys of a layer that already ran, new token included
     span: Callable[[int], slice]  # rows of a layer's cache that hold video tokens
     rotary: Callable[[Tensor], tuple[Tensor, Tensor]]
+    shape: DecoderShape
+    lookups: list[int]  # FLOPs of every look-up of this sample so far
     memo: dict[str, Any] = field(default_factory=dict)
 
     def attention(self) -> Float[Tensor, "H K"]:
@@ -97,5 +103,7 @@ class DecodeState:
         if layer not in self.inputs:
             raise ValueError("the first layer has no layer before it to read attention from; use layer >= 1")
         cos, sin = self.rotary(self.position)
-        row = cached_row(self.layers[layer], self.inputs[layer], cos[0], sin[0], self.keys(layer))
+        keys = self.keys(layer)
+        self.lookups.append(self.shape.cached_row(keys.shape[1]))
+        row = cached_row(self.layers[layer], self.inputs[layer], cos[0], sin[0], keys)
         return row[:, self.span(layer)]

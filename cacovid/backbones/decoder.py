@@ -86,6 +86,7 @@ class Decoder:
     def __init__(self, model: Any, lm_head: Any) -> None:
         self.model, self.lm_head, self.config = model, lm_head, model.config
         self.layers: Any = model.layers
+        self.shape = DecoderShape.from_config(self.config)
 
     def rotary(self, positions: Int64[Tensor, " L"]) -> tuple[Float[Tensor, "L d"], Float[Tensor, "L d"]]:
         """Rotary tables (cos, sin) at `positions`, in the model's dtype."""

@@ -1,0 +1,158 @@
+"""Shared fixtures, and the one list of methods that the contract and the invariants run over."""
+
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cacovid.backbones import LlavaOnevision, VideoRequest
+from cacovid.method import Method
+from cacovid.registry import build_method, method_names
+from tiny import tiny_model, tiny_processor
+
+torch.set_num_threads(1)  # tiny tensors: threads only cost, and test workers share the cores
+
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("random", {"seed": 1}),
+    ("fewer_frames", {"partial": False}),
+    ("attention_topk", {"positions": "original"}),
+    ("attention_topk", {"scope": "global"}),
+    ("attention_topk", {"rounding": "round"}),
+    ("attention_topk", {"rounding": "floor"}),
+    ("attention_topk", {"rounding": "ceil"}),
+    ("attention_topk", {"variant": "B1"}),
+    ("attention_topk", {"variant": "B3", "layer": 1}),
+    ("downsample+attention_topk", {"attention_topk.variant": "B1", "share": 0.5}),
+]
+"""Settings other than the defaults. Every registered method is tested with its defaults without being listed."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A registered method with settings."""
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "-".join([self.name, *(f"{k}={v}" for k, v in self.settings.items())])
+
+    def build(self, retention: float = 1.0) -> Method:
+        return build_method(self.name, retention=retention, **self.settings)
+
+
+CASES = [Case(name) for name in method_names()] + [Case(*variant) for variant in VARIANTS]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`case`: every method and variant. `pruner`: all of them that take a retention below 1."""
+    if "case" in metafunc.fixturenames:
+        metafunc.parametrize("case", CASES, ids=str)
+    if "pruner" in metafunc.fixturenames:
+        metafunc.parametrize("pruner", [c for c in CASES if c.name != "full"], ids=str)
+
+
+def make_backbone(attention: str = "sdpa", **sizes: int) -> LlavaOnevision:
+    """Backbone over a tiny random model; flash attention needs an accelerator and half precision."""
+    model = tiny_model(attention, **sizes).requires_grad_(False)
+    if attention.startswith("flash"):
+        model = model.to("cuda", torch.bfloat16)
+    return LlavaOnevision(model, tiny_processor(**{k: v for k, v in sizes.items() if k in ("image", "patch")}))
+
+
+FLASH = pytest.param(
+    "flash_attention_2",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(
+            not torch.cuda.is_available() or find_spec("flash_attn") is None,
+            reason="flash_attention_2 needs a CUDA device and the flash_attn package",
+        ),
+    ],
+)
+
+
+@pytest.fixture(scope="session", params=["sdpa", "eager", FLASH])
+def each_backbone(request: pytest.FixtureRequest) -> LlavaOnevision:
+    return make_backbone(request.param)
+
+
+@pytest.fixture(scope="session")
+def backbone() -> LlavaOnevision:
+    return make_backbone("sdpa")
+
+
+@pytest.fixture(scope="session")
+def eager() -> LlavaOnevision:
+    return make_backbone("eager")
+
+
+def make_request(
+    backbone: LlavaOnevision, frames: int = 6, text: str = "What is it?", seed: int = 0, clip: str = "clip"
+) -> VideoRequest:
+    """Noise video of 40 x 60 pixels under a chat prompt."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (frames, 40, 60, 3), dtype=np.uint8)
+    content = [{"type": "video"}, {"type": "text", "text": text}]
+    return VideoRequest(pixels, backbone.template([{"role": "user", "content": content}]), clip)
+
+
+@pytest.fixture
+def ask() -> Any:
+    """`make_request`, for tests that need several or odd requests."""
+    return make_request
+
+
+@pytest.fixture
+def build_backbone() -> Any:
+    """`make_backbone`, for tests that change the model."""
+    return make_backbone
+
+
+class HideHalf(Method):
+    """Toy: from layer 1 on, decoded tokens read the even video tokens at even steps, the odd ones at odd steps."""
+
+    def visible(self, layer: int, step: int, state: Any, budget: int) -> Any:
+        return None if layer == 0 else torch.arange(step % 2, len(state.video), 2)
+
+
+@pytest.fixture
+def hide_half() -> Method:
+    """A decode-stage method: nothing is evicted, tokens come back."""
+    return HideHalf()
+
+
+@dataclass
+class Stock:
+    """What the stock model's own `generate` returns for one request."""
+
+    ids: list[int]
+    logits: list[torch.Tensor]  # float32 (V,), one a token, before any logits processor
+    text: str
+
+
+def run_stock(backbone: LlavaOnevision, request: VideoRequest, **settings: Any) -> Stock:
+    """transformers' processor, model and `generate`, none of our code."""
+    frames = torch.from_numpy(request.frames).permute(0, 3, 1, 2)
+    inputs = backbone.processor(text=[request.prompt], videos=[frames], do_sample_frames=False, return_tensors="pt").to(
+        backbone.model.device, backbone.model.dtype
+    )
+    out = backbone.model.generate(
+        **inputs,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+        tokenizer=backbone.tokenizer,
+        **settings,
+    )
+    ids = out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
+    text = backbone.tokenizer.decode(ids, skip_special_tokens=True)
+    return Stock(ids, [row[0].float() for row in out.logits], text)
+
+
+@pytest.fixture
+def stock() -> Any:
+    """`run_stock`."""
+    return run_stock
