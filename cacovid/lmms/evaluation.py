@@ -1,0 +1,224 @@
+"""One task: prepare, take what a former run answered, compute the rest, record every sample as it is done."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cacovid.backbones import Answer, LlavaOnevision, VideoRequest
+from cacovid.errors import BudgetError, PromptError
+from cacovid.lmms.clips import ClipCache, Read, stamp
+from cacovid.lmms.generation import Generation
+from cacovid.lmms.prompt import Prompt, Request, build_prompt
+from cacovid.lmms.scoring import Score, score
+from cacovid.lmms.uncompressed import answer_uncompressed
+from cacovid.method import Method
+from cacovid.runs import Failure, Run, Sample
+from cacovid.runs.digest import digest, file_sha256, text_sha256
+from cacovid.runs.run import now
+from cacovid.video import VideoError
+
+SAMPLE_ERRORS = (PromptError, BudgetError, VideoError, OSError)
+"""What ends one sample and not the run: unreadable media, and requests that this model cannot take."""
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One document on its way to an answer."""
+
+    request: Request
+    generation: Generation
+    document: Any
+    sha256: str
+    prompt: Prompt | None = None
+    read: Read | None = None
+    failure: Failure | None = None
+    answer: Answer | None = None
+    fields: dict[str, Any] = field(default_factory=dict)  # of the Sample, as far as known
+
+    def fail(self, error: Exception) -> None:
+        """Mark the sample; others go on."""
+        reason = getattr(error, "reason", "missing" if isinstance(error, FileNotFoundError) else "refused")
+        self.failure = Failure(kind=type(error).__name__, reason=reason, message=str(error))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """How one task's requests are answered."""
+
+    backbone: LlavaOnevision
+    method: Method
+    clips: ClipCache
+    run: Run
+    simple: bool
+    batch_size: int
+
+    def samples(self, work: Sequence[tuple[Request, Generation]], documents: Any) -> Iterator[Sample]:
+        """One sample for each request, in order.
+
+        Batches are cut from the whole list, answered samples or not, so that a resumed run computes a sample in
+        the same company, and with the same rounding, as a run that went through.
+        """
+        for start in range(0, len(work), self.batch_size):
+            items = [self._prepare(request, made, documents) for request, made in work[start : start + self.batch_size]]
+            stored = [self._stored(item) for item in items]
+            if not all(stored):
+                self._answer(items)
+            for item, old in zip(items, stored, strict=True):
+                if old is not None:
+                    self.run.take()
+                    yield old
+                else:
+                    sample = self._sample(item)
+                    self.run.record(sample)
+                    yield sample
+
+    def _prepare(self, request: Request, generation: Generation, documents: Any) -> Item:
+        document = documents[request.doc_id]
+        item = Item(request, generation, document, digest(document))
+        try:
+            item.prompt = build_prompt(request.messages(document, self.simple), self.backbone)
+        except SAMPLE_ERRORS as error:
+            item.fail(error)
+        return item
+
+    def _stored(self, item: Item) -> Sample | None:
+        """The former answer, if document, prompt and video are what they were."""
+        old = self.run.stored(item.request.doc_id)
+        if old is None or item.prompt is None or old.doc_sha256 != item.sha256:
+            return None
+        if old.prompt_sha256 != text_sha256(item.prompt.text):
+            return None
+        if old.video is not None and item.prompt.video is not None:
+            found = stamp(item.prompt.video)
+            if found is not None and found != (old.video["bytes"], old.video["mtime_ns"]):
+                same = file_sha256(item.prompt.video) == old.video["sha256"]
+                return old if same else None
+        return old
+
+    def _answer(self, items: list[Item]) -> None:
+        """Fill in answers: videos as one batch, the rest one by one."""
+        videos = []
+        for item in items:
+            if item.prompt is None:
+                continue
+            if item.prompt.modality == "video":
+                try:
+                    item.read = self.clips.read(str(item.prompt.video))
+                except VideoError as error:
+                    item.fail(error)
+                else:
+                    videos.append(item)
+            else:
+                self._plain(item)
+        for group in _same_generation(videos):
+            self._compressed(group)
+
+    def _plain(self, item: Item) -> None:
+        assert item.prompt is not None
+        plain = answer_uncompressed(self.backbone, item.prompt, item.generation)
+        item.fields = {
+            "prediction": plain.text,
+            "input_tokens": plain.input_tokens,
+            "output_tokens": plain.output_tokens,
+            "seconds": plain.seconds,
+        }
+
+    def _compressed(self, items: list[Item]) -> None:
+        requests = [
+            VideoRequest(frames=item.read.clip.frames, prompt=item.prompt.text, clip=item.read.clip.sha256)
+            for item in items
+            if item.read is not None and item.prompt is not None
+        ]
+        generation = items[0].generation
+        try:
+            answers = self.backbone.answer(
+                requests, self.method, max_new_tokens=generation.max_new_tokens, stop_strings=generation.until
+            )
+        except (PromptError, BudgetError) as error:
+            if len(items) == 1:
+                items[0].fail(error)
+                return
+            for item in items:  # find the one that it was
+                self._compressed([item])
+            return
+        for item, answer in zip(items, answers, strict=True):
+            item.answer = answer
+            item.fields = self._audit(item, answer)
+
+    def _audit(self, item: Item, answer: Answer) -> dict[str, Any]:
+        assert item.read is not None and item.prompt is not None
+        before, after = self.backbone.prompt_ids(item.prompt.text)
+        text_rows = len(before) + len(after) + 1  # and the newline token
+        return {
+            "compressed": True,
+            "prediction": answer.text,
+            "input_tokens": text_rows + answer.spent.entering,
+            "output_tokens": len(answer.ids),
+            "spent": answer.spent.to_json(),
+            "seconds": {"read": item.read.seconds, **answer.seconds},
+            "kept": answer.kept.tolist(),
+            "evidence_recall": evidence_recall(item.document, item.read.clip.indices, answer),
+        }
+
+    def _sample(self, item: Item) -> Sample:
+        prediction = item.fields.get("prediction")
+        found: Score = score(item.request.owner, item.document, prediction)
+        return Sample(
+            task=item.request.task,
+            doc_id=item.request.doc_id,
+            doc_sha256=item.sha256,
+            prompt_sha256=text_sha256(item.prompt.text) if item.prompt else None,
+            modality=item.prompt.modality if item.prompt else None,
+            video=_video(item),
+            failure=item.failure,
+            target=found.target,
+            score=found.score,
+            parsed=found.parsed,
+            metrics=found.metrics,
+            written=now(),
+            **item.fields,
+        )
+
+
+def evidence_recall(document: Any, indices: tuple[int, ...], answer: Answer) -> float | None:
+    """Share of the document's evidence cells whose own flat position is among those kept; None where unknown.
+
+    The document says on which frames of the file its [frame, patch] cells lie (`evidence_frames`), and how many
+    patches a frame has (`evidence_patches`); with other frames or another grid they mean nothing. A token that
+    was merged into another cell's does not count: `kept` names the cell that a merged token stands for.
+    """
+    if not isinstance(document, dict) or not document.get("evidence"):
+        return None
+    if list(indices) != document.get("evidence_frames"):
+        return None
+    patches = document.get("evidence_patches")
+    if patches is None or answer.spent.video_tokens != len(indices) * patches:
+        return None
+    kept = set(answer.kept.tolist())
+    cells = document["evidence"]
+    return sum(frame * patches + patch in kept for frame, patch in cells) / len(cells)
+
+
+def _video(item: Item) -> dict[str, Any] | None:
+    """What was read, for the record; the path alone where nothing could be."""
+    if item.read is None:
+        return None if item.prompt is None or item.prompt.video is None else {"path": item.prompt.video}
+    clip, (size, changed) = item.read.clip, item.read.stamp
+    return {
+        "path": clip.path,
+        "sha256": clip.sha256,
+        "bytes": size,
+        "mtime_ns": changed,
+        "indices": list(clip.indices),
+        "total_frames": clip.total_frames,
+        "fps": clip.fps,
+        "decoder": clip.backend,
+    }
+
+
+def _same_generation(items: list[Item]) -> Iterator[list[Item]]:
+    """Items by their generation settings, in order: a task's are all alike unless its code says otherwise."""
+    groups: dict[Generation, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.generation, []).append(item)
+    yield from groups.values()

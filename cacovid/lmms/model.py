@@ -1,0 +1,254 @@
+"""The lmms-eval model: a compression method on a backbone, with a run record for each task."""
+
+import json
+import os
+import time
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn, Self
+
+import torch
+from lmms_eval.api.instance import GenerationResult, Instance
+from lmms_eval.api.model import lmms
+from lmms_eval.models.model_utils.gen_metrics import log_metrics
+from lmms_eval.utils import simple_parse_args_string
+from loguru import logger
+from tqdm import tqdm
+
+import cacovid
+from cacovid.backbones import BACKBONES, LlavaOnevision
+from cacovid.compose import Composed
+from cacovid.lmms.arguments import ArgumentError, Arguments, parse_arguments
+from cacovid.lmms.clips import ClipCache, shared_worker
+from cacovid.lmms.command import exit_status, failed_samples
+from cacovid.lmms.evaluation import Evaluation
+from cacovid.lmms.generation import Generation, parse_generation
+from cacovid.lmms.output import result
+from cacovid.lmms.prompt import Request
+from cacovid.method import Method
+from cacovid.runs import Run, RunSettings, Sample
+from cacovid.runs.digest import canonical, digest, text_sha256
+from cacovid.runs.provenance import provenance
+from cacovid.runs.settings import checkpoint_identity, package_versions
+from cacovid.runs.source import source_sha256
+
+TESTBED_FRAMES = 16  # what its questions are made for
+_RECORDED = ("seed", "limit", "offset", "gen_kwargs", "num_fewshot", "system_instruction", "apply_chat_template")
+TESTBED = Path(cacovid.__file__).parent / "testbed" / "checkpoint"
+
+
+class CompressedModel(lmms):
+    """`<method>_<family>`; the subclasses that lmms-eval builds are made in `cacovid.lmms.models`.
+
+    Videos are compressed by the method; images and text go through the stock model's own `generate`, and the
+    record says so. Decoding is greedy. Failed samples get the empty answer and a failure in the record.
+    """
+
+    is_simple: bool = True
+    method_name: ClassVar[str]
+    family: ClassVar[str] = "llava_ov"
+
+    def __init__(self, **given: Any) -> None:
+        """`given`: see `Arguments`, and the method's own fields.
+
+        Raises ArgumentError, MethodError, BudgetError or CheckpointError.
+        """
+        super().__init__()
+        if (world := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+            raise ArgumentError(
+                f"{world} processes were launched, a run is written by one; start one process a GPU, each with its "
+                f"own --offset, --limit and results_dir"
+            )
+        self.arguments, self.method = parse_arguments(self.method_name, given)
+        self.backbone = load_backbone(self.family, self.arguments)
+        usual = TESTBED_FRAMES if self.arguments.pretrained == "testbed" else 32
+        stated = getattr(self.backbone.model.config, "cacovid_frames", usual)
+        self.frames: int = self.arguments.max_frames_num or stated
+        self.samples: dict[str, list[Sample]] = {}  # of the last call, task by task
+        self.folders: dict[str, Path] = {}  # their run directories
+
+    @classmethod
+    def create_from_arg_string(
+        cls, arg_string: str | dict[str, Any], additional_config: dict[str, Any] | None = None
+    ) -> Self:
+        """As lmms-eval's, but a dict is taken, too, and `batch_size` and `device` in model_args win."""
+        extra = {k: v for k, v in (additional_config or {}).items() if v is not None}
+        with exit_status():
+            given = simple_parse_args_string(arg_string) if isinstance(arg_string, str) else arg_string
+            return cls(**{**extra, **given})
+
+    @property
+    def device(self) -> torch.device:
+        return self.backbone.device
+
+    @property
+    def batch_size(self) -> int:
+        return self.arguments.batch_size
+
+    def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
+        """Answer requests of any number of tasks; each task has its own run directory.
+
+        Raises ArgumentError for generation arguments that are not supported, RunLockedError, RunWriteError.
+        """
+        with exit_status():
+            return self._generate(requests)
+
+    def _generate(self, instances: list[Instance]) -> list[GenerationResult]:
+        requests = [Request.of(instance, self.is_simple) for instance in instances]
+        tasks: dict[str, dict[int, Request]] = {}
+        for request in requests:  # a repeated question has the same greedy answer: asked once
+            tasks.setdefault(request.task, {}).setdefault(request.doc_id, request)
+        made = {id(r): parse_generation(r.generation) for work in tasks.values() for r in work.values()}
+        results: dict[tuple[str, int], GenerationResult] = {}
+        clips = ClipCache(
+            shared_worker(),
+            frames=self.frames,
+            sampling=self.arguments.sampling,
+            timeout=self.arguments.read_timeout,
+            keep=self.batch_size + 1,
+        )
+        for task, work in tasks.items():
+            pairs = [(r, made[id(r)]) for r in work.values()]
+            run = self._open(pairs)
+            for sample in self._evaluate(run, clips, pairs):
+                results[task, sample.doc_id] = result(sample, run.settings.id)
+        return [results[r.task, r.doc_id] for r in requests]
+
+    def _evaluate(self, run: Run, clips: ClipCache, work: list[tuple[Request, Generation]]) -> list[Sample]:
+        first = work[0][0]
+        name, total = first.task, len(work)
+        if run.held:
+            logger.warning(
+                f"{name}: {run.held} of {total} samples have an answer in {run.folder}; they are taken from it"
+            )
+        evaluation = Evaluation(self.backbone, self.method, clips, run, self.is_simple, self.batch_size)
+        start = time.perf_counter()
+        with run:
+            documents = self.task_dict[name][first.split]
+            bar = tqdm(evaluation.samples(work, documents), total=total, desc=f"{self.method_name} {name}")
+            samples = list(bar)
+        self.samples[name], self.folders[name] = samples, run.folder
+        self._report(run, name, total, time.perf_counter() - start)
+        return samples
+
+    def _report(self, run: Run, name: str, total: int, seconds: float) -> None:
+        """Say what was taken, what failed and where it lies; throughput to lmms-eval."""
+        done = run.attempt
+        logger.info(f"{name}: {done['taken']} of {total} samples taken from {run.folder}, {done['computed']} computed")
+        if failures := run.failures():
+            logger.error(
+                f"{name}: {len(failures)} of {total} samples HAVE NO ANSWER (empty in lmms-eval's files, marked in "
+                f"{run.folder}/samples.jsonl; lmms-eval's score counts them its own way). First: doc "
+                f"{failures[0].doc_id}: {failures[0].failure and failures[0].failure.message}"
+            )
+            failed_samples(len(failures))
+        if done["computed"]:
+            tokens = sum(s.output_tokens or 0 for s in run.computed)  # taken ones are no throughput
+            log_metrics(seconds, tokens, tokens / seconds, {"total_requests": done["computed"]})
+
+    def _open(self, work: list[tuple[Request, Generation]]) -> Run:
+        """The run directory of one task."""
+        first = work[0][0]
+        task = first.owner
+        # Not the data set's arguments: they hold this machine's paths, and each document has its own hash.
+        config = {k: v for k, v in vars(task.config).items() if v is not None and k != "dataset_kwargs"}
+        settings = RunSettings(
+            method=self.method_name,
+            fields=plain_fields(self.method),
+            backbone=self.family,
+            checkpoint=checkpoint_identity(
+                _checkpoint(self.arguments), getattr(self.backbone.model.config, "_commit_hash", None)
+            ),
+            dtype=str(self.backbone.model.dtype).removeprefix("torch."),
+            attention=self.backbone.decoder.config._attn_implementation,
+            device=self.device.type,
+            frames=self.frames,
+            sampling=self.arguments.sampling,
+            form="simple" if self.is_simple else "chat",
+            batch_size=self.batch_size,
+            task=first.task,
+            task_sha256=digest([config, task.lmms_eval_specific_kwargs]),
+            generation=[asdict(g) for g in dict.fromkeys(g for _, g in work)],
+            source=source_sha256(_code(self.method, type(self.backbone))),
+            versions=package_versions(),
+        )
+        template = getattr(self.backbone.processor, "chat_template", None)
+        about = {
+            "model_id": f"{self.method_name}_{self.family}",
+            "arguments": asdict(self.arguments),
+            "command": {k: getattr(task.args, k, None) for k in _RECORDED} if getattr(task, "args", None) else None,
+            "task_config": json.loads(canonical(config)),
+            "task_prompt": json.loads(canonical(task.lmms_eval_specific_kwargs)),
+            "chat_template_sha256": text_sha256(template) if isinstance(template, str) else None,
+            "provenance": provenance(),
+        }
+        return Run(
+            self.arguments.results_dir,
+            settings,
+            asked=[r.doc_id for r, _ in work],
+            documents=len(self.task_dict[first.task][first.split]),
+            about=about,
+            resume=self.arguments.resume,
+        )
+
+    def loglikelihood(self, requests: list[Instance]) -> NoReturn:
+        """Not offered: the methods are defined on generation."""
+        raise NotImplementedError(
+            f"{type(self).__name__} answers by generation; loglikelihood and multiple_choice tasks are not supported"
+        )
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> NoReturn:
+        """Not offered."""
+        raise NotImplementedError(
+            f"{type(self).__name__} answers single questions; multi-round tasks are not supported"
+        )
+
+
+def _checkpoint(arguments: Arguments) -> str:
+    return str(TESTBED) if arguments.pretrained == "testbed" else arguments.pretrained
+
+
+def load_backbone(family: str, arguments: Arguments) -> LlavaOnevision:
+    """Load the checkpoint. On a CPU dtype "auto" is float32: half precision is slow there, and rounds otherwise.
+
+    Raises ArgumentError for a device or attention backend that is not there, CheckpointError.
+    """
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ArgumentError(f"device={device!r}, expected cpu, cuda or cuda:N") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ArgumentError(f"device={device}, but torch sees no CUDA device; use device=cpu, or check the driver")
+    if arguments.attn_implementation == "flash_attention_2":
+        from transformers.utils import is_flash_attn_2_available
+
+        if kind != "cuda" or not is_flash_attn_2_available():
+            raise ArgumentError(
+                "attn_implementation=flash_attention_2 needs a CUDA device and the package flash-attn; use sdpa"
+            )
+    dtype = "float32" if arguments.dtype == "auto" and kind == "cpu" else arguments.dtype
+    return BACKBONES[family].load(
+        _checkpoint(arguments),
+        device=device,
+        dtype=dtype,
+        attn_implementation=arguments.attn_implementation,
+        revision=arguments.revision,
+    )
+
+
+def plain_fields(method: Method) -> dict[str, Any]:
+    """A method's fields as plain data; the parts of a composed one by name."""
+    return json.loads(canonical({f.name: _plain_field(getattr(method, f.name)) for f in fields(method)}))
+
+
+def _plain_field(value: Any) -> Any:
+    return {"class": type(value).__qualname__, **plain_fields(value)} if isinstance(value, Method) else value
+
+
+def _code(method: Method, backbone: type) -> list[str]:
+    """Modules whose code, with what they import, makes the numbers."""
+    parts = [method.first, method.second] if isinstance(method, Composed) else [method]
+    return [__name__, backbone.__module__, *(type(part).__module__ for part in parts)]

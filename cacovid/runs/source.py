@@ -1,0 +1,57 @@
+"""Which of our source files can change a run's numbers: the import closure of what it uses."""
+
+import ast
+import hashlib
+import importlib.util
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+
+def source_sha256(modules: Iterable[str]) -> str:
+    """Hex SHA-256 over the source of `modules` and of all they import from their own top-level packages.
+
+    Read from the files, not from what happens to be loaded, so every process agrees. Names imported at run time
+    (entry points, importlib) are not followed: pass those modules, too.
+    """
+    modules = list(modules)
+    packages = {name.partition(".")[0] for name in modules}
+    seen: dict[str, Path] = {}
+    queue = list(modules)
+    while queue:
+        name = queue.pop()
+        path = None if name in seen else _source(name)
+        if path is None:
+            continue
+        seen[name] = path
+        parents = [name.rpartition(".")[0]] if "." in name else []
+        queue += [n for n in (*parents, *_imports(name, path)) if n.partition(".")[0] in packages]
+    total = hashlib.sha256()
+    for name in sorted(seen):
+        total.update(name.encode() + b"\0" + hashlib.sha256(seen[name].read_bytes()).digest())
+    return total.hexdigest()
+
+
+@cache
+def _source(name: str) -> Path | None:
+    """The module's source file; None for a name that is no module (`from package import function`)."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _imports(name: str, path: Path) -> Iterator[str]:
+    """Names that the module imports, at any depth; `from a import b` gives both `a` and `a.b`."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parts, *filter(None, [node.module])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
