@@ -48,7 +48,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--pretrained", default="testbed", help="testbed, a checkpoint folder or a hub id (default: %(default)s)"
     )
     parser.add_argument(
-        "--frames", type=int, metavar="T", help=f"frames to sample (default: what the checkpoint states, else {FRAMES})"
+        "--frames",
+        type=int,
+        metavar="T",
+        help=f"frames to sample (default: what the checkpoint states, else 16 for testbed, else {FRAMES})",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
@@ -61,16 +64,16 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(args: argparse.Namespace) -> int:
     """Answer, draw, and say in a few lines what was spent."""
-    # What can be refused is refused before anything slow: torch, the checkpoint, the decoder.
-    video, question, known = _asked(args)
-    path = _output(args, video)
     from cacovid.commands.settings import parse_settings
 
+    # What can be refused is refused before anything slow: torch, the checkpoint, the decoder.
+    video, question, known = _asked(args)
+    path = _output(args)
     settings = parse_settings(args.set)
     if "retention" in settings:
         raise ValueError("--set retention=...: use --retention")
 
-    from cacovid.commands import summary
+    from cacovid.commands import picture, summary
     from cacovid.registry import build_method
 
     method = build_method(args.method, retention=args.retention, **settings)
@@ -80,9 +83,7 @@ def run(args: argparse.Namespace) -> int:
     label = ", ".join([args.method, *(f"{name}={value}" for name, value in settings.items())])
     look = _look(backbone, clip, answer, question, label, args, known)
 
-    from cacovid.commands.picture import save
-
-    save(look, path)
+    picture.save(look, path)
     if args.json:
         print(json.dumps(summary.as_json(look, clip, answer, path), indent=2))
     else:
@@ -96,7 +97,9 @@ def _asked(args: argparse.Namespace) -> "tuple[Path, str, Question | None]":
 
     if not Path(args.video).exists() and (found := evidence.from_id(args.video)):
         video, known = found
-        return video, args.question or known.prompt(), known if not args.question else None
+        if args.question:
+            return video, args.question, evidence.from_file(video, args.question)
+        return video, known.prompt(), known
     if not args.question:
         raise ValueError(f"no question about {args.video}; give one: inspect VIDEO 'What happens?' --method ...")
     video = Path(args.video)
@@ -105,7 +108,7 @@ def _asked(args: argparse.Namespace) -> "tuple[Path, str, Question | None]":
     return video, args.question, evidence.from_file(video, args.question)
 
 
-def _output(args: argparse.Namespace, video: Path) -> Path:
+def _output(args: argparse.Namespace) -> Path:
     name = f"{Path(args.video).stem}-{args.method}-{args.retention:g}.png"
     path: Path = args.output or Path(name)
     if path.suffix not in {".png", ".pdf", ".svg"}:
@@ -121,8 +124,11 @@ def _read(args: argparse.Namespace, video: Path, backbone: "Backbone") -> "Clip"
     from cacovid.video import VideoWorker
 
     frames = args.frames
-    if frames is None:  # a checkpoint may say what it was trained with
-        frames = getattr(backbone.model.config, "cacovid_frames", None) or FRAMES
+    if frames is None:  # as an evaluation does: what the checkpoint states, or what it was trained with
+        from cacovid.testbed.scene import MOMENTS
+
+        usual = MOMENTS if args.pretrained == "testbed" else FRAMES
+        frames = getattr(backbone.model.config, "cacovid_frames", usual)
     with VideoWorker() as worker:
         return worker.read(video, frames, timeout=args.timeout)
 

@@ -86,7 +86,10 @@ def _stages(cls: "type[Method]") -> tuple[tuple[str, ...], ...]:
 
 def _setting(field: "Field[object]") -> Setting:
     default = field.default_factory() if field.default_factory is not MISSING else field.default
-    kind = field.type.__name__ if type(field.type) is type else str(field.type).replace("typing.", "")
+    if get_origin(field.type) is Literal:
+        kind = " | ".join(map(str, get_args(field.type)))
+    else:
+        kind = field.type.__name__ if type(field.type) is type else str(field.type).replace("typing.", "")
     required = default is MISSING
     return Setting(field.name, kind, None if required else default, required)
 
@@ -115,7 +118,7 @@ def _show(entries: list[Entry], *, with_fields: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("method", no_wrap=True, style="bold")
     table.add_column("stages", no_wrap=True)
     table.add_column("what it does", ratio=3)
@@ -128,6 +131,8 @@ def _show(entries: list[Entry], *, with_fields: bool) -> None:
         table.add_row(entry.name, stages, Text(entry.summary), Text(entry.source))
         if with_fields:
             for s in entry.settings:
-                value = "(required)" if s.required else f"= {s.default!r}"
-                table.add_row("", "", Text(f"  {s.name}: {s.type} {value}", style="cyan"), "")
+                value = "required" if s.required else f"= {s.default}"
+                table.add_row(
+                    "", Text(s.name, style="cyan", justify="right"), Text(f"{value}  ({s.type})", style="cyan"), ""
+                )
     Console(width=shutil.get_terminal_size((120, 24)).columns).print(table)

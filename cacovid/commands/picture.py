@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import patheffects
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -82,7 +83,7 @@ def save(look: Look, path: Path) -> None:
         draw(look).savefig(path)
 
 
-def draw_frame(axes, look: Look, f: int, pixels: int) -> None:  # type: ignore[no-untyped-def]
+def draw_frame(axes: Axes, look: Look, f: int, pixels: int) -> None:
     """Frame `f`, `pixels` wide; data units are pixels of the picture."""
     fates = look.fates
     picture = shade(look.frames[f], fates.fate[f], look.grid, look.covered, pixels)
@@ -118,7 +119,7 @@ def draw_frame(axes, look: Look, f: int, pixels: int) -> None:  # type: ignore[n
     if len(dots):
         at = place(dots[:, ::-1] + 0.5)
         colours = [MERGED[fates.colour.get(number, 0)] for number in stands[tuple(dots.T)].tolist()]
-        axes.scatter(*at.T, s=9 if fine else 25, c=colours, edgecolors="black", linewidths=0.6, zorder=3)
+        axes.scatter(at[:, 0], at[:, 1], s=9 if fine else 25, c=colours, edgecolors="black", linewidths=0.6, zorder=3)
     if look.evidence is not None:
         cells = look.evidence[f].reshape(look.grid)
         style = {"colors": EVIDENCE, "linewidths": 1.4, "linestyles": (0, (3, 1.5)), "path_effects": _SHADOW}
@@ -128,7 +129,7 @@ def draw_frame(axes, look: Look, f: int, pixels: int) -> None:  # type: ignore[n
     _frame_title(axes, look, f, narrow=width < 260)
 
 
-def _frame_title(axes, look: Look, f: int, narrow: bool) -> None:  # type: ignore[no-untyped-def]
+def _frame_title(axes: Axes, look: Look, f: int, narrow: bool) -> None:
     size = 8 if narrow else 9
     frame = "#" if narrow else "frame "
     kept, entering = int(look.fates.kept[f]), int(look.fates.entering[f])
@@ -186,7 +187,7 @@ def audit_cards(look: Look) -> list[tuple[str, str]]:
     return cards
 
 
-def _layers(axes, look: Look) -> None:  # type: ignore[no-untyped-def]
+def _layers(axes: Axes, look: Look) -> None:
     """Video tokens at each LLM layer, as steps."""
     counts = np.array(look.spent.layers)
     axes.stairs(counts, np.arange(len(counts) + 1), fill=True, color="#0072B2", alpha=0.85)
@@ -216,15 +217,11 @@ def _legend(figure: Figure, look: Look, page: float) -> None:
         entries.append((hatched, "entered the LLM, cut inside it"))
     if (fate == DROPPED).any():
         entries.append((Patch(facecolor=slate, edgecolor="#444"), "dropped before the LLM"))
-    entries.append(
-        (
-            Line2D([], [], linestyle=""),
-            "bold: tokens of the frame " + ("entered → kept" if (fate == CUT).any() else "kept"),
-        )
-    )
     if look.evidence is not None:
         evidence = Line2D([], [], color=EVIDENCE, linewidth=1.8, linestyle=(0, (3, 1.5)), path_effects=_SHADOW)
         entries.append((evidence, "evidence: holds the answer"))
+    bold = "tokens that entered → were kept" if (fate == CUT).any() else "tokens kept in the frame"
+    entries.append((Line2D([], [], linestyle=""), f"bold: {bold}"))
     figure.legend(
         [handle for handle, _ in entries],
         [words for _, words in entries],

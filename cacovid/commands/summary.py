@@ -1,5 +1,6 @@
 """What `inspect` says on the terminal: a few lines, or JSON."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,7 @@ def show(look: Look, clip: "Clip", answer: "Answer", picture: Path) -> None:
 
     spent, kept = look.spent, look.fates.kept.tolist()
     total, full = spent.video_tokens, look.grid[0] * look.grid[1]
+    giga = ", ".join(f"{stage} {flops / 1e9:.3g}" for stage, flops in asdict(spent.flops).items())
     rows = {
         "video": f"{clip.path}: {len(clip.indices)} of {clip.total_frames} frames, {clip.fps:.3g} fps, {clip.backend}",
         "question": printable(look.question),
@@ -64,9 +66,7 @@ def show(look: Look, clip: "Clip", answer: "Answer", picture: Path) -> None:
         "tokens": f"{total} video tokens, {spent.entering} enter the LLM, {spent.kept} after the last cut "
         f"(asked {spent.asked}); layer average {spent.layer_average:.1%}",
         "at decode": f"{spent.decode_visible:.5g} KV entries of the video a layer and step",
-        "FLOPs": f"{spent.flops_ratio:.1%} of the uncompressed LLM; GFLOPs: vision tower {spent.flops.vision / 1e9:.3g}, "
-        f"method {spent.flops.compressor / 1e9:.3g}, prefill {spent.flops.prefill / 1e9:.3g}, "
-        f"decode {spent.flops.decode / 1e9:.3g}",
+        "FLOPs": f"{spent.flops_ratio:.1%} of the uncompressed LLM; in GFLOPs: {giga}",
         "seconds": ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in answer.seconds.items()),
         "a frame": f"|{bars(kept, full)}| {min(kept)} to {max(kept)} of {full} tokens kept",
     }

@@ -64,7 +64,8 @@ def _pyav(path: Path) -> np.ndarray:
     import av
 
     with av.open(str(path)) as box:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in box.decode(video=0)])
+        frames = [frame.to_ndarray(format="rgb24") for frame in box.decode(video=0)]
+    return np.stack(frames)
 
 
 def _decord(path: Path) -> np.ndarray:
