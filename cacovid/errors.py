@@ -15,3 +15,7 @@ class PromptError(ValueError):
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, incomplete, or of another family."""
+
+
+class DeviceError(ValueError):
+    """A device or attention backend that is not there."""

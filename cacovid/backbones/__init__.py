@@ -2,7 +2,15 @@
 
 from cacovid.backbones.base import Answer, Backbone, VideoRequest
 from cacovid.backbones.llava_onevision import LlavaOnevision
+from cacovid.backbones.loading import BACKBONES, TESTBED, checkpoint_folder, load_backbone
 
-BACKBONES: dict[str, type[LlavaOnevision]] = {LlavaOnevision.family: LlavaOnevision}
-
-__all__ = ["BACKBONES", "Answer", "Backbone", "LlavaOnevision", "VideoRequest"]
+__all__ = [
+    "BACKBONES",
+    "TESTBED",
+    "Answer",
+    "Backbone",
+    "LlavaOnevision",
+    "VideoRequest",
+    "checkpoint_folder",
+    "load_backbone",
+]

@@ -36,6 +36,7 @@ class Answer:
     ids: list[int]  # decoded tokens, end token included
     spent: Spent
     seconds: dict[str, float]  # stage -> seconds; a batch's prefill and decode count whole for each sample
+    grid: tuple[int, int]  # (H, W) video tokens a frame
     compressed: Compressed  # what entered the LLM
     kept: Int64[Tensor, " K"]  # flat positions still there after the last layer's cut
     logits: list[Float[Tensor, " V"]] = field(default_factory=list)  # float32, one a decoded token, if asked for
@@ -77,6 +78,11 @@ class Backbone(ABC):
     @abstractmethod
     def video_token_id(self) -> int:
         """Token id of the video placeholder."""
+
+    @property
+    def frames(self) -> int:
+        """Frames to sample unless told otherwise: the `cacovid_frames` of the checkpoint's config, else 32."""
+        return getattr(self.model.config, "cacovid_frames", 32)
 
     @property
     def decoder_shape(self) -> DecoderShape:
@@ -122,6 +128,7 @@ class Backbone(ABC):
                     out.ids,
                     spent,
                     dict(clock.seconds),
+                    video.grid,
                     compressed[i],
                     sequences[i].flat,
                     out.logits,

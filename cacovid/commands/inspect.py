@@ -19,7 +19,7 @@ examples:
       --pretrained llava-hf/llava-onevision-qwen2-7b-ov-hf -o holiday.png
   python -m cacovid inspect test-000003-digit --method attention_topk --retention 0.25 --set layer=2
 """
-FRAMES = 32
+FAMILY = "llava_ov"
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -51,9 +51,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--frames",
         type=int,
         metavar="T",
-        help=f"frames to sample (default: what the checkpoint states, else 16 for testbed, else {FRAMES})",
+        help="frames to sample (default: what the checkpoint states, else 32)",
     )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
     parser.add_argument("--attn", default="sdpa", choices=["sdpa", "eager", "flash_attention_2"])
     parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N")
@@ -123,41 +123,18 @@ def _output(args: argparse.Namespace) -> Path:
 def _read(args: argparse.Namespace, video: Path, backbone: "Backbone") -> "Clip":
     from cacovid.video import VideoWorker
 
-    frames = args.frames
-    if frames is None:  # as an evaluation does: what the checkpoint states, or what it was trained with
-        from cacovid.testbed.scene import MOMENTS
-
-        usual = MOMENTS if args.pretrained == "testbed" else FRAMES
-        frames = getattr(backbone.model.config, "cacovid_frames", usual)
+    frames = backbone.frames if args.frames is None else args.frames
     with VideoWorker() as worker:
         return worker.read(video, frames, timeout=args.timeout)
 
 
 def _load(args: argparse.Namespace) -> "Backbone":
-    import torch
     from transformers.utils import logging
 
-    from cacovid.backbones import LlavaOnevision
+    from cacovid.backbones import load_backbone
 
     logging.disable_progress_bar()
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device {device}, but torch sees no CUDA device; use --device cpu, or see `doctor`")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {device} cannot be used ({str(error).splitlines()[0]}); see `doctor`") from error
-    pretrained = testbed_checkpoint() if args.pretrained == "testbed" else args.pretrained
-    # As in an evaluation: half precision is slow on a CPU, and rounds otherwise.
-    dtype = "float32" if args.dtype == "auto" and device == "cpu" else args.dtype
-    return LlavaOnevision.load(pretrained, device=device, dtype=dtype, attn_implementation=args.attn)
-
-
-def testbed_checkpoint() -> str:
-    """Folder of the embedded checkpoint, whether it is there or not."""
-    import cacovid.testbed
-
-    return str(Path(cacovid.testbed.__file__).parent / "checkpoint")
+    return load_backbone(FAMILY, args.pretrained, device=args.device, dtype=args.dtype, attn_implementation=args.attn)
 
 
 def _answer(backbone: "Backbone", method: "Method", clip: "Clip", question: str, limit: int) -> "Answer":
@@ -180,20 +157,18 @@ def _look(
 ) -> "Look":
     from cacovid.commands import evidence, look
 
-    side = round((answer.spent.video_tokens / len(clip.indices)) ** 0.5)  # LLaVA-OneVision's grid is square
-    grid = (side, side)
     return look.Look(
         frames=clip.frames,
         indices=clip.indices,
         seconds=clip.seconds,
-        grid=grid,
+        grid=answer.grid,
         covered=look.covered_share(backbone.model.config),
-        fates=look.fates(answer, grid),
+        fates=look.fates(answer, answer.grid),
         spent=answer.spent,
         retention=args.retention,
         method=label,
         video=Path(args.video).name,
         question=question,
         answer=answer.text,
-        evidence=evidence.cells(known, clip.indices, grid) if known else None,
+        evidence=evidence.cells(known, clip.indices, answer.grid) if known else None,
     )

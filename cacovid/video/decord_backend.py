@@ -10,6 +10,9 @@ from cacovid.video.index import StreamIndex
 from cacovid.video.libav_log import decord_errors
 
 _NO_REPEATS = 1e-9  # share of frames that decord may replace by their neighbours; 0 means "any number"
+# How often decord polls for the last frames before it gives up. It does not wait in between, so that its default
+# of 10240 fails on sound files when the machine is busy.
+_EOF_POLLS = "1000000"
 
 
 class DecordDoubt(Exception):
@@ -37,6 +40,7 @@ def decode(index: StreamIndex, choose: Choose, threads: int) -> Decoded:
 def _read(index: StreamIndex, indices: NDArray[np.int64], threads: int) -> NDArray[np.uint8]:
     import decord
 
+    os.environ.setdefault("DECORD_EOF_RETRY_MAX", _EOF_POLLS)
     reader = decord.VideoReader(os.path.abspath(index.path), num_threads=threads, fault_tol=_NO_REPEATS)
     try:
         if len(reader) != len(index.pts):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cacovid.video.cutoff import cut_off
 from cacovid.video.errors import VideoError
+from cacovid.video.nal import starts_cleanly
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -123,12 +124,13 @@ class _Scan:
 
     def __init__(self, container: "InputContainer", stream: "VideoStream", alone: bool) -> None:
         self.container, self.stream, self.alone = container, stream, alone
+        self.codec = stream.codec_context.name
         self.stream_index = stream.index  # PyAV's properties are slow, and there may be a million packets
         self.pts: list[int] = []
         self.keys: list[int] = []
         self.ends: dict[int, int] = {}  # latest time that each stream reaches, in its own units
         self.shown = 0  # packets not hidden by an edit list
-        self.unstamped = self.hidden = self.leading = self.corrupt = False
+        self.unstamped = self.hidden = self.open = self.crowded = self.corrupt = False
 
     def add(self, packet: "Packet") -> None:
         if packet.size == 0:  # PyAV's flush packet
@@ -145,11 +147,14 @@ class _Scan:
             self.unstamped = True
             return
         if packet.is_keyframe:
+            # Seeking to the last key frame may land on this one, where demuxers go by decoding times.
+            self.crowded |= bool(self.keys) and packet.dts is not None and packet.dts <= self.keys[-1]
             self.keys.append(pts)
+            self.open = self.open or not starts_cleanly(self.codec, self.stream.codec_context.extradata, bytes(packet))
         elif not self.keys:
             return  # nothing to predict from: not decodable
         elif pts < self.keys[-1]:
-            self.leading = True
+            self.open = True
             if len(self.keys) == 1:
                 return  # predicted from a group of pictures that was cut away
         if not packet.is_discard:
@@ -175,7 +180,7 @@ class _Scan:
         return f"its data ends after {reached:.2f} s of the {stated:.2f} s that it states"
 
     def finish(self, path: str) -> StreamIndex:
-        container, codec = self.container.format.name, self.stream.codec_context.name
+        container, codec = self.container.format.name, self.codec
         if not self.shown:
             raise VideoError("no_frames", path, "its video stream holds no frame, expected at least one")
         exact = (
@@ -187,7 +192,8 @@ class _Scan:
         )
         doubts = {
             f"its container or codec ({container}, {codec}) gives no exact frame table": not exact,
-            "its groups of pictures are open (frames shown before their key frame)": self.leading,
+            "its groups of pictures are open, a key frame is no clean start": self.open,
+            "its key frames are closer together than its decoding runs ahead": self.crowded,
             "its edit list hides frames": self.hidden,
             "it holds several video streams": not self.alone,
         }

@@ -1,6 +1,7 @@
 """Exact frames through PyAV: seek to the key frame before each wanted frame, decode up to it, check for damage."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-_BT709, _UNSPECIFIED, _BT601 = 1, 2, 5  # FFmpeg's numbers; unspecified means BT.601 to decord too, at any size
+_BT709, _BT601 = 1, 5  # FFmpeg's numbers
 
 
 def decode(index: StreamIndex, choose: Choose, threads: int) -> Decoded:
@@ -40,32 +41,44 @@ def _by_seeking(index: StreamIndex, choose: Choose, threads: int) -> Decoded:
     indices = choose(len(index.pts))
     wanted = index.pts[indices]
     sink = _Sink(len(wanted))
-    earlier = 0  # key frames to go back beyond the nearest, where seeking lands too late
-    with open_container(index.path) as container:
-        stream = _prepare(container, index, threads)
+    with ExitStack() as opened:
+        container, stream = _open(opened, index, threads)
+        back = 0  # key frames to start before the nearest, where seeking went too far
         while (got := sink.filled) < len(wanted):
-            key = max(0, _key_before(index, wanted[got]) - earlier)
-            container.seek(int(index.keys[key]), stream=stream)  # to a key frame at or before it
-            for frame, damaged in _frames(container, stream):
-                if frame.pts is None or frame.pts < index.keys[key]:
-                    continue  # leading pictures, predicted from frames before the key frame
-                if frame.pts > wanted[sink.filled]:
-                    break
-                if frame.pts == wanted[sink.filled]:
-                    if damaged:
-                        raise _damage(index, int(indices[sink.filled]))
-                    sink.add(frame)
-                    if sink.filled == len(wanted) or _key_ahead(index, frame.pts, wanted[sink.filled]):
-                        break
+            start = int(index.keys[max(0, _key_before(index, wanted[got]) - back)])
+            container.seek(start, stream=stream)  # to a key frame at or before it, by rights
+            _collect(sink, index, wanted, _frames(container, stream), start)
             if sink.filled > got:
-                earlier = 0
-            elif key > 0:
-                earlier = 2 * earlier + 1
-            else:
-                detail = f"frame {indices[got]} is listed in the container, but the decoder does not give it"
-                raise VideoError("undecodable", index.path, f"{detail}; fetch the file again")
-    fps = frame_rate(index.seconds, index.rate)
-    return Decoded(sink.frames, indices, index.seconds[indices], len(index.pts), fps)
+                back = 0
+            elif start > index.keys[0]:
+                back = 2 * back + 1
+            else:  # some demuxers compare with decoding times, and find no way back to the first frames
+                _collect(sink, index, wanted, _frames(*_open(opened, index, threads)), start)
+                if sink.filled == got:
+                    detail = f"frame {indices[got]} is listed in the container, but the decoder does not give it"
+                    raise VideoError("undecodable", index.path, f"{detail}; fetch the file again")
+    return Decoded(sink.frames, indices, index.seconds[indices], len(index.pts), frame_rate(index.seconds, index.rate))
+
+
+def _collect(
+    sink: "_Sink",
+    index: StreamIndex,
+    wanted: NDArray[np.int64],
+    frames: "Iterator[tuple[VideoFrame, bool]]",
+    start: int,
+) -> None:
+    """Take the next wanted frames, until a seek is quicker, or one is missed."""
+    for frame, damaged in frames:
+        if frame.pts is None or frame.pts < start:
+            continue  # leading pictures, predicted from frames before the key frame
+        if frame.pts > wanted[sink.filled]:
+            return
+        if frame.pts == wanted[sink.filled]:
+            if damaged:
+                raise _damage(index, int(np.searchsorted(index.pts, frame.pts)))
+            sink.add(frame)
+            if sink.filled == len(wanted) or _key_ahead(index, frame.pts, wanted[sink.filled]):
+                return
 
 
 def _key_before(index: StreamIndex, pts: int) -> int:
@@ -84,8 +97,8 @@ def _by_counting(index: StreamIndex, choose: Choose, threads: int) -> Decoded:
         indices = choose(total)
         sink = _Sink(len(indices))
         times: list[float | None] = []
-        with open_container(index.path) as container:
-            for frame, damaged in _frames(container, _prepare(container, index, threads)):
+        with ExitStack() as opened:
+            for frame, damaged in _frames(*_open(opened, index, threads)):
                 if sink.filled < len(indices) and len(times) == indices[sink.filled]:
                     if damaged:
                         raise _damage(index, len(times))
@@ -108,11 +121,12 @@ def _seconds(times: list[float | None], rate: float) -> NDArray[np.float64]:
     return np.arange(len(times)) / (rate or 1.0)
 
 
-def _prepare(container: "InputContainer", index: StreamIndex, threads: int) -> "VideoStream":
+def _open(opened: ExitStack, index: StreamIndex, threads: int) -> "tuple[InputContainer, VideoStream]":
+    container = opened.enter_context(open_container(index.path))
     stream: VideoStream = container.streams[index.stream]  # type: ignore[assignment]
     stream.thread_type = "AUTO"
     stream.codec_context.thread_count = threads
-    return stream
+    return container, stream
 
 
 def _frames(container: "InputContainer", stream: "VideoStream") -> "Iterator[tuple[VideoFrame, bool]]":
@@ -149,17 +163,15 @@ class _Sink:
 
 
 def _rgb(frame: "VideoFrame", width: int, height: int) -> "VideoFrame":
-    """As RGB, with the colour matrix and range that the frame names; bit-identical to decord's.
+    """As RGB, with the colour matrix and range that the frame names (BT.601 if none), bit-identical to decord's.
 
     PyAV hands both to libswscale only where source and target differ, so `to_ndarray("rgb24")` alone takes
     BT.709 for BT.601 (up to 35 levels off). An RGB target has no matrix: naming another one costs nothing.
     """
-    matrix = _BT601 if frame.colorspace == _UNSPECIFIED else frame.colorspace
     return frame.reformat(
         width,
         height,
         "rgb24",
-        src_colorspace=matrix,
-        dst_colorspace=_BT709 if matrix != _BT709 else _BT601,
+        dst_colorspace=_BT709 if frame.colorspace != _BT709 else _BT601,
         src_color_range=frame.color_range,
     )

@@ -61,7 +61,7 @@ def refused(capsys, *words: object) -> str:
         (["--method", "random", "--set", "seed=1", "--set", "seed=2"], "--set gives 'seed' twice"),
         (["--set", "retention=0.5"], "use --retention"),
         (["--frames", "0"], "frames=0"),
-        (["--device", "warp"], "--device warp cannot be used"),
+        (["--device", "warp"], "device='warp', expected cpu, cuda or cuda:N"),
         (["-o", "out.gif"], "expected a name that ends in .png, .pdf or .svg"),
         (["-o", "nowhere/out.png"], "there is no folder nowhere; make it first"),
     ],

@@ -8,6 +8,7 @@ from video.films import COUNT, copy_from, film
 
 _CLOSED = {"x264-params": "scenecut=0"}
 _OPEN = {"x264-params": "open-gop=1:scenecut=0"}
+_QUIET = "log-level=none:pools=1"
 _UNEVEN = np.cumsum(np.random.default_rng(0).integers(20, 400, COUNT)).tolist()  # 8 to 160 ms a frame
 
 FILMS = {
@@ -21,12 +22,15 @@ FILMS = {
     "vp9.webm": {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}},
     "bt709.mp4": {"options": _CLOSED, "colorspace": 1},
     "full_range.mp4": {"options": _CLOSED, "pixels": "yuvj420p"},
+    "ten_bits_full_range.mp4": {"options": _CLOSED, "pixels": "yuv420p10le", "color_range": 2},
+    "closed_hevc.mp4": {"codec": "libx265", "options": {"x265-params": f"{_QUIET}:open-gop=0"}},
 }
 """Files that decord reads rightly."""
 
 TRAPS = {
     "open_gop.mp4": {"options": _OPEN, "b_frames": 3},
     "open_gop.mkv": {"options": _OPEN, "b_frames": 3},
+    "open_hevc.mp4": {"codec": "libx265", "options": {"x265-params": f"{_QUIET}:open-gop=1:bframes=3"}},
     "b_frames.ts": {"b_frames": 2},
     "b_frames.avi": {"b_frames": 2},
     "mpeg1.mpg": {"codec": "mpeg1video", "b_frames": 2},
@@ -35,6 +39,25 @@ TRAPS = {
     "annex_b.h264": {"b_frames": 2},
 }
 """Files that decord reads wrongly, in part or not at all, or whose packets are no frame table."""
+
+
+def _dense(keys: int, b_frames: int) -> dict[str, str]:
+    return {"x264-params": f"open-gop=1:scenecut=0:b-adapt=0:min-keyint=1:keyint={keys}:bframes={b_frames}"}
+
+
+_FRAGMENTS = {"movflags": "frag_keyframe+empty_moov"}
+DENSE = {
+    "recovery_points.mkv": {"options": _dense(5, 3), "b_frames": 3},  # no IDR, and yet nothing shown early
+    "recovery_points.mp4": {"options": _dense(3, 1), "b_frames": 1},
+    "fragments_of_two.mp4": {"gop": 2, "b_frames": 1, "container": _FRAGMENTS},  # no way back to frame 0 by seeking
+    "fragments_of_one.mp4": {"codec": "mpeg4", "gop": 1, "b_frames": 1, "container": _FRAGMENTS},
+    "fragments_hevc.mp4": {
+        "codec": "libx265",
+        "container": _FRAGMENTS,
+        "options": {"x265-params": f"{_QUIET}:keyint=2:min-keyint=1:bframes=2:open-gop=0"},
+    },
+}
+"""Films of 20 frames whose key frames are so close that seeking goes wrong; found by trying 1200 combinations."""
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,7 @@ def film(
     scale: int = 1,
     pixels: str = "yuv420p",
     colorspace: int | None = None,
+    color_range: int | None = None,
 ) -> Path:
     """Write a film of frames 0..count-1. `ticks`: their times in 1/2500 s, else a steady 25 a second."""
     with av.open(str(path), "w", options=container or {}) as out:
@@ -63,12 +64,14 @@ def film(
             stream.max_b_frames = b_frames
         if colorspace is not None:
             stream.codec_context.colorspace = colorspace
+        if color_range is not None:
+            stream.codec_context.color_range = color_range
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = base = Fraction(1, FPS * (100 if ticks else 1))
         for i in range(count):
             picture = draw(i).repeat(scale, 0).repeat(scale, 1)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame = frame.reformat(format=pixels, dst_colorspace=colorspace)
+            frame = frame.reformat(format=pixels, dst_colorspace=colorspace, dst_color_range=color_range)
             frame.pts, frame.time_base = (ticks[i] if ticks else i), base
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))

@@ -7,7 +7,7 @@ import sys
 import decord
 import numpy as np
 import pytest
-from video.conftest import FILMS, TRAPS
+from video.conftest import DENSE, FILMS, TRAPS
 from video.films import COUNT, copy_from, damaged, draw, film, numbers, turned
 
 from cacovid.video import VideoError, read_clip, sample_indices
@@ -35,7 +35,18 @@ def test_traps_are_read_rightly(films, name, count):
     assert np.allclose(clip.seconds, np.array(clip.indices) / 25, atol=2e-3)
 
 
-@pytest.mark.parametrize("name", ["open_gop.mp4", "open_gop.mkv", "b_frames.ts", "b_frames.avi", "mpeg1.mpg"])
+@pytest.mark.parametrize("name", DENSE)
+def test_close_key_frames_lead_no_decoder_astray(tmp_path, name):
+    path = film(tmp_path / name, 20, **DENSE[name])
+    for count in (3, 7, 20):
+        clips = [read_clip(path, count, backend=backend) for backend in ("auto", "pyav")]
+        assert numbers(clips[1].frames) == list(clips[1].indices) == sample_indices(20, count).tolist()
+        assert np.array_equal(clips[0].frames, clips[1].frames)
+
+
+@pytest.mark.parametrize(
+    "name", ["open_gop.mp4", "open_gop.mkv", "open_hevc.mp4", "b_frames.ts", "b_frames.avi", "mpeg1.mpg"]
+)
 def test_decord_alone_returns_other_frames_without_a_word(films, name):
     """Why `auto` does not take decord for these; if this fails, decord has learnt it and the rule can go."""
     path, indices = films / name, sample_indices(COUNT, 9)
@@ -50,6 +61,8 @@ def test_frames_hidden_by_an_edit_list_do_not_count(films):
     clip = read_clip(films / "edit_list.mp4", 8)
     assert clip.total_frames == COUNT - 38, "shown from 1.52 s on, frame 38"
     assert numbers(clip.frames) == [38 + i for i in clip.indices]
+    with pytest.raises(VideoError, match="its edit list hides frames"):
+        read_clip(films / "edit_list.mp4", 8, backend="decord")
     reader = decord.VideoReader(str(films / "edit_list.mp4"), num_threads=1)
     assert len(reader) == COUNT - 30, "decord counts the hidden frames and repeats the last to make up for them"
 
@@ -87,7 +100,7 @@ def test_rotation_metadata_is_applied(films, tmp_path, degrees, backend):
 
 
 @pytest.mark.parametrize("backend", ["decord", "pyav"])
-@pytest.mark.parametrize("name", ["plain.mp4", "bt709.mp4", "full_range.mp4"])
+@pytest.mark.parametrize("name", ["plain.mp4", "bt709.mp4", "full_range.mp4", "ten_bits_full_range.mp4"])
 def test_colours_are_those_that_were_drawn(films, name, backend):
     """PyAV's own to_ndarray is up to 35 levels off on BT.709."""
     frame = read_clip(films / name, 1, backend=backend).frames[0].astype(int)
@@ -113,6 +126,13 @@ def test_damage_where_no_frame_is_wanted_does_not_matter(films, tmp_path):
     path = damaged(films / "index_first.mp4", tmp_path / "hurt.mp4", start=0.5, length=400)
     for backend in ("auto", "pyav"):
         assert numbers(read_clip(path, 2, backend=backend).frames) == [0, COUNT - 1]
+
+
+def test_decord_that_gives_up_on_the_last_frames_is_replaced(films, monkeypatch):
+    """As its default does on a busy machine: one poll, and the decoder threads are never that fast."""
+    monkeypatch.setenv("DECORD_EOF_RETRY_MAX", "1")
+    for _ in range(5):
+        assert numbers(read_clip(films / "b_frames.mp4", COUNT, threads=4).frames) == list(range(COUNT))
 
 
 def test_decords_bridge_to_torch_does_no_harm(films):

@@ -1,5 +1,6 @@
 """The killable reader process: its limit, its death, its end."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -77,6 +78,29 @@ def test_a_process_that_hangs_is_killed_at_the_limit_and_replaced(films, worker)
     assert worker.pid != hung
 
 
+@pytest.fixture
+def unreadable(tmp_path, films):
+    """A sound file whose opening blocks in the kernel, as on a dead network disk: this process holds a lease on it."""
+    path = tmp_path / "leased.mp4"
+    path.write_bytes((films / "plain.mp4").read_bytes())
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # the kernel's request to give the lease up
+    lease = os.open(path, os.O_RDWR)
+    try:
+        fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except OSError:
+        pytest.skip("the temporary folder's file system has no leases")
+    yield path
+    os.close(lease)
+    signal.signal(signal.SIGIO, before)
+
+
+def test_a_file_that_blocks_for_ever_is_given_up(films, worker, unreadable):
+    with pytest.raises(VideoError, match="not read within") as caught:
+        worker.read(unreadable, timeout=0.5)
+    assert (caught.value.reason, caught.value.path) == ("timeout", str(unreadable))
+    assert numbers(worker.read(films / "plain.mp4", 2).frames) == [0, COUNT - 1]
+
+
 def test_a_file_that_takes_too_long_is_given_up(tmp_path, worker):
     large = film(tmp_path / "large.avi", 100, "mpeg4", scale=8)  # 640 x 512
     with pytest.raises(VideoError, match="not read within") as caught:
@@ -108,7 +132,7 @@ def test_a_process_that_died_between_two_files_is_no_files_fault(films, worker):
     worker.read(films / "plain.mp4", 1)
     pid = worker.pid
     os.kill(pid, signal.SIGKILL)
-    assert ends(pid)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # dead, and left for the worker to notice
     assert numbers(worker.read(films / "plain.mp4", 2).frames) == [0, COUNT - 1]
 
 
@@ -149,48 +173,47 @@ def test_close_ends_the_process_and_a_later_read_starts_another(films):
 
 
 SCRIPT = """
-import os, signal, sys
+import sys
 from cacovid.video import VideoWorker
 worker = VideoWorker()
 worker.read(sys.argv[1], 1)
 print(worker.pid, flush=True)
-if sys.argv[2] == "wait":
-    os.kill(worker.pid, signal.SIGSTOP)
-    try:
-        worker.read(sys.argv[1], 1, timeout=100)
-    except KeyboardInterrupt:
-        print(worker.pid, numbers := worker.read(sys.argv[1], 1).indices, flush=True)
-        raise
+try:
+    for path in sys.argv[2:]:
+        worker.read(path, 1, timeout=100)
+except KeyboardInterrupt:
+    print(worker.pid, worker.read(sys.argv[1], 1).indices, flush=True)
+    raise
 """
 
 
-def script(films: Path, mode: str) -> tuple[subprocess.Popen[str], int]:
-    """A program of its own with an open worker, and the worker's process id."""
-    command = [sys.executable, "-c", SCRIPT, str(films / "plain.mp4"), mode]
+def script(*paths: Path) -> tuple[subprocess.Popen[str], int]:
+    """A program of its own that reads `paths` and does not close its worker; and the worker's process id."""
+    command = [sys.executable, "-c", SCRIPT, *map(str, paths)]
     program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     return program, int(program.stdout.readline())
 
 
 def test_a_program_that_ends_without_closing_leaves_nothing(films):
-    program, pid = script(films, "end")
-    program.communicate(timeout=30)
+    program, pid = script(films / "plain.mp4")
+    program.communicate(timeout=120)
     assert program.returncode == 0
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_ctrl_c_ends_the_read_and_the_worker_goes_with_the_program(films):
-    program, pid = script(films, "wait")
+def test_ctrl_c_ends_the_read_and_the_worker_goes_with_the_program(films, unreadable):
+    program, pid = script(films / "plain.mp4", unreadable)
     time.sleep(0.5)
     os.killpg(program.pid, signal.SIGINT)  # as the terminal does: the whole process group
-    output, _ = program.communicate(timeout=30)
-    assert output == "None (0,)\n", "the stopped process was given up, and a new one could read"
+    output, _ = program.communicate(timeout=120)
+    assert output == "None (0,)\n", "the process that waits was given up, and a new one could read"
     assert program.returncode == -signal.SIGINT
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_a_killed_program_takes_its_worker_along(films):
-    program, pid = script(films, "wait")
-    os.kill(pid, signal.SIGCONT)
+def test_a_killed_program_takes_its_worker_along(films, unreadable):
+    program, pid = script(films / "plain.mp4", unreadable)
+    time.sleep(0.5)  # it waits for the file now, and will for longer than this test
     program.kill()
-    program.communicate(timeout=30)
+    program.communicate(timeout=120)
     assert ends(pid)

@@ -103,9 +103,9 @@ def _checkpoint() -> Check:
     """The embedded checkpoint. Its weights' header is read: a pointer file of git-lfs has none."""
     from safetensors import SafetensorError, safe_open
 
-    from cacovid.commands.inspect import testbed_checkpoint
+    from cacovid.backbones import loading
 
-    folder = Path(testbed_checkpoint())
+    folder = loading.TESTBED
     needed = ("config.json", "model.safetensors", "tokenizer.json")
     if absent := [name for name in needed if not (folder / name).is_file()]:
         detail = f"{folder} lacks {', '.join(absent)}"

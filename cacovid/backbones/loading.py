@@ -1,0 +1,61 @@
+"""Load a backbone by family name, with the choices that every command and evaluation makes alike."""
+
+from pathlib import Path
+
+import torch
+
+import cacovid
+from cacovid.backbones.llava_onevision import LlavaOnevision
+from cacovid.errors import DeviceError
+
+BACKBONES: dict[str, type[LlavaOnevision]] = {LlavaOnevision.family: LlavaOnevision}
+
+TESTBED = Path(cacovid.__file__).parent / "testbed" / "checkpoint"
+"""The shipped test-bed checkpoint: what `pretrained=testbed` means."""
+
+
+def checkpoint_folder(pretrained: str) -> str:
+    """Folder or hub id that `pretrained` names; `testbed` is the shipped checkpoint."""
+    return str(TESTBED) if pretrained == "testbed" else pretrained
+
+
+def load_backbone(
+    family: str,
+    pretrained: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    attn_implementation: str = "sdpa",
+    revision: str | None = None,
+) -> LlavaOnevision:
+    """Load a checkpoint. `auto` is the first CUDA device if there is one.
+
+    On a CPU dtype `auto` is float32: half precision is slow there, and rounds otherwise.
+    Raises DeviceError for a device or attention backend that is not there, CheckpointError.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise DeviceError(f"device={device!r}, expected cpu, cuda or cuda:N") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(f"device={device}, but torch sees no CUDA device; use cpu, or see `python -m cacovid doctor`")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(f"device={device} cannot be used: {str(error).splitlines()[0]}") from error
+    if attn_implementation == "flash_attention_2":
+        from transformers.utils import is_flash_attn_2_available
+
+        if kind != "cuda" or not is_flash_attn_2_available():
+            raise DeviceError(
+                "attn_implementation=flash_attention_2 needs a CUDA device and the package flash-attn; use sdpa"
+            )
+    return BACKBONES[family].load(
+        checkpoint_folder(pretrained),
+        device=device,
+        dtype="float32" if dtype == "auto" and kind == "cpu" else dtype,
+        attn_implementation=attn_implementation,
+        revision=revision,
+    )
