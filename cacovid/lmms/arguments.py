@@ -24,7 +24,7 @@ class Arguments:
     device: str = "auto"  # "auto" is cuda where there is one
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # "auto": as stored; float32 on a CPU
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    max_frames_num: int | None = None  # None: `cacovid_frames` of the checkpoint's config, else 16 for testbed, else 32
+    max_frames_num: int | None = None  # None: `cacovid_frames` of the checkpoint's config, else 32
     batch_size: int = 1
     sampling: Literal["round", "floor"] = "round"  # rule of frame indices; "floor" is lmms-eval's
     read_timeout: float = 60.0  # seconds for one video file
@@ -77,7 +77,7 @@ def convert(cls: type, name: str, value: Any) -> Any:
     try:
         return TypeAdapter(kind, config=ConfigDict(coerce_numbers_to_str=True)).validate_python(value)
     except ValidationError as error:
-        expected = "; ".join(dict.fromkeys(str(e["msg"]).lower() for e in error.errors()))
+        expected = "; ".join(dict.fromkeys(str(e["msg"]) for e in error.errors()))
         raise ArgumentError(f"{name}={value!r}: {expected}") from None
 
 

@@ -7,11 +7,20 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cacovid.errors import BudgetError, CheckpointError, MethodError, PromptError
+from cacovid.errors import BudgetError, CheckpointError, DeviceError, MethodError, PromptError
 from cacovid.lmms.arguments import ArgumentError
 from cacovid.runs import RunError, RunWriteError
 
-USER_ERRORS = (ArgumentError, BudgetError, CheckpointError, MethodError, PromptError, RunError, RunWriteError)
+USER_ERRORS = (
+    ArgumentError,
+    BudgetError,
+    CheckpointError,
+    DeviceError,
+    MethodError,
+    PromptError,
+    RunError,
+    RunWriteError,
+)
 _alarm: list[int] = []  # number of failed samples, once a handler is registered
 
 

@@ -1,17 +1,21 @@
 """Entry point `lmms_eval.models`: which model ids there are. Cheap (no torch), and it never raises.
 
-lmms-eval loads all plugins in one try: an exception here would take every other plugin's models away, too.
+lmms-eval loads all plugins in one try: an exception here would take every other plugin's models away, too. So
+lmms_eval is imported late: at the top, importing this module first would start lmms-eval's own start-up, which
+loads this entry point from the half-made module.
 """
 
 import warnings
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
-from lmms_eval.models.registry_v2 import ModelManifest
+if TYPE_CHECKING:
+    from lmms_eval.models.registry_v2 import ModelManifest
 
 FAMILIES = ("llava_ov",)
 
 
-def manifests() -> list[ModelManifest]:
+def manifests() -> "list[ModelManifest]":
     """`<method>_<family>` for every registered method. No method is imported, so a broken one harms nobody."""
     try:
         from cacovid.registry import GROUP, method_names
@@ -27,8 +31,10 @@ def manifests() -> list[ModelManifest]:
         return []
 
 
-def _manifest(name: str, family: str) -> ModelManifest:
+def _manifest(name: str, family: str) -> "ModelManifest":
     """lmms-eval imports the module and takes the last part of the path from it by getattr."""
+    from lmms_eval.models.registry_v2 import ModelManifest
+
     return ModelManifest(
         model_id=f"{name}_{family}",
         simple_class_path=f"cacovid.lmms.models.simple__{family}__{name}",

@@ -1,9 +1,7 @@
 """The lmms-eval model: a compression method on a backbone, with a run record for each task."""
 
-import json
 import os
 import time
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Self
 
@@ -15,26 +13,16 @@ from lmms_eval.utils import simple_parse_args_string
 from loguru import logger
 from tqdm import tqdm
 
-import cacovid
-from cacovid.backbones import BACKBONES, LlavaOnevision
-from cacovid.compose import Composed
-from cacovid.lmms.arguments import ArgumentError, Arguments, parse_arguments
+from cacovid.backbones import load_backbone
+from cacovid.lmms.arguments import ArgumentError, parse_arguments
 from cacovid.lmms.clips import ClipCache, shared_worker
 from cacovid.lmms.command import exit_status, failed_samples
 from cacovid.lmms.evaluation import Evaluation
 from cacovid.lmms.generation import Generation, parse_generation
 from cacovid.lmms.output import result
 from cacovid.lmms.prompt import Request
-from cacovid.method import Method
-from cacovid.runs import Run, RunSettings, Sample
-from cacovid.runs.digest import canonical, digest, text_sha256
-from cacovid.runs.provenance import provenance
-from cacovid.runs.settings import checkpoint_identity, package_versions
-from cacovid.runs.source import source_sha256
-
-TESTBED_FRAMES = 16  # what its questions are made for
-_RECORDED = ("seed", "limit", "offset", "gen_kwargs", "num_fewshot", "system_instruction", "apply_chat_template")
-TESTBED = Path(cacovid.__file__).parent / "testbed" / "checkpoint"
+from cacovid.lmms.recording import open_run
+from cacovid.runs import Run, Sample
 
 
 class CompressedModel(lmms):
@@ -51,7 +39,7 @@ class CompressedModel(lmms):
     def __init__(self, **given: Any) -> None:
         """`given`: see `Arguments`, and the method's own fields.
 
-        Raises ArgumentError, MethodError, BudgetError or CheckpointError.
+        Raises ArgumentError, MethodError, BudgetError, DeviceError or CheckpointError.
         """
         super().__init__()
         if (world := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
@@ -60,10 +48,15 @@ class CompressedModel(lmms):
                 f"own --offset, --limit and results_dir"
             )
         self.arguments, self.method = parse_arguments(self.method_name, given)
-        self.backbone = load_backbone(self.family, self.arguments)
-        usual = TESTBED_FRAMES if self.arguments.pretrained == "testbed" else 32
-        stated = getattr(self.backbone.model.config, "cacovid_frames", usual)
-        self.frames: int = self.arguments.max_frames_num or stated
+        self.backbone = load_backbone(
+            self.family,
+            self.arguments.pretrained,
+            device=self.arguments.device,
+            dtype=self.arguments.dtype,
+            attn_implementation=self.arguments.attn_implementation,
+            revision=self.arguments.revision,
+        )
+        self.frames = self.arguments.max_frames_num or self.backbone.frames
         self.samples: dict[str, list[Sample]] = {}  # of the last call, task by task
         self.folders: dict[str, Path] = {}  # their run directories
 
@@ -109,7 +102,16 @@ class CompressedModel(lmms):
         )
         for task, work in tasks.items():
             pairs = [(r, made[id(r)]) for r in work.values()]
-            run = self._open(pairs)
+            run = open_run(
+                pairs,
+                method=self.method_name,
+                settings=self.method,
+                backbone=self.backbone,
+                arguments=self.arguments,
+                frames=self.frames,
+                simple=self.is_simple,
+                documents=len(self.task_dict[task][pairs[0][0].split]),
+            )
             for sample in self._evaluate(run, clips, pairs):
                 results[task, sample.doc_id] = result(sample, run.settings.id)
         return [results[r.task, r.doc_id] for r in requests]
@@ -146,51 +148,6 @@ class CompressedModel(lmms):
             tokens = sum(s.output_tokens or 0 for s in run.computed)  # taken ones are no throughput
             log_metrics(seconds, tokens, tokens / seconds, {"total_requests": done["computed"]})
 
-    def _open(self, work: list[tuple[Request, Generation]]) -> Run:
-        """The run directory of one task."""
-        first = work[0][0]
-        task = first.owner
-        # Not the data set's arguments: they hold this machine's paths, and each document has its own hash.
-        config = {k: v for k, v in vars(task.config).items() if v is not None and k != "dataset_kwargs"}
-        settings = RunSettings(
-            method=self.method_name,
-            fields=plain_fields(self.method),
-            backbone=self.family,
-            checkpoint=checkpoint_identity(
-                _checkpoint(self.arguments), getattr(self.backbone.model.config, "_commit_hash", None)
-            ),
-            dtype=str(self.backbone.model.dtype).removeprefix("torch."),
-            attention=self.backbone.decoder.config._attn_implementation,
-            device=self.device.type,
-            frames=self.frames,
-            sampling=self.arguments.sampling,
-            form="simple" if self.is_simple else "chat",
-            batch_size=self.batch_size,
-            task=first.task,
-            task_sha256=digest([config, task.lmms_eval_specific_kwargs]),
-            generation=[asdict(g) for g in dict.fromkeys(g for _, g in work)],
-            source=source_sha256(_code(self.method, type(self.backbone))),
-            versions=package_versions(),
-        )
-        template = getattr(self.backbone.processor, "chat_template", None)
-        about = {
-            "model_id": f"{self.method_name}_{self.family}",
-            "arguments": asdict(self.arguments),
-            "command": {k: getattr(task.args, k, None) for k in _RECORDED} if getattr(task, "args", None) else None,
-            "task_config": json.loads(canonical(config)),
-            "task_prompt": json.loads(canonical(task.lmms_eval_specific_kwargs)),
-            "chat_template_sha256": text_sha256(template) if isinstance(template, str) else None,
-            "provenance": provenance(),
-        }
-        return Run(
-            self.arguments.results_dir,
-            settings,
-            asked=[r.doc_id for r, _ in work],
-            documents=len(self.task_dict[first.task][first.split]),
-            about=about,
-            resume=self.arguments.resume,
-        )
-
     def loglikelihood(self, requests: list[Instance]) -> NoReturn:
         """Not offered: the methods are defined on generation."""
         raise NotImplementedError(
@@ -202,53 +159,3 @@ class CompressedModel(lmms):
         raise NotImplementedError(
             f"{type(self).__name__} answers single questions; multi-round tasks are not supported"
         )
-
-
-def _checkpoint(arguments: Arguments) -> str:
-    return str(TESTBED) if arguments.pretrained == "testbed" else arguments.pretrained
-
-
-def load_backbone(family: str, arguments: Arguments) -> LlavaOnevision:
-    """Load the checkpoint. On a CPU dtype "auto" is float32: half precision is slow there, and rounds otherwise.
-
-    Raises ArgumentError for a device or attention backend that is not there, CheckpointError.
-    """
-    device = arguments.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise ArgumentError(f"device={device!r}, expected cpu, cuda or cuda:N") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ArgumentError(f"device={device}, but torch sees no CUDA device; use device=cpu, or check the driver")
-    if arguments.attn_implementation == "flash_attention_2":
-        from transformers.utils import is_flash_attn_2_available
-
-        if kind != "cuda" or not is_flash_attn_2_available():
-            raise ArgumentError(
-                "attn_implementation=flash_attention_2 needs a CUDA device and the package flash-attn; use sdpa"
-            )
-    dtype = "float32" if arguments.dtype == "auto" and kind == "cpu" else arguments.dtype
-    return BACKBONES[family].load(
-        _checkpoint(arguments),
-        device=device,
-        dtype=dtype,
-        attn_implementation=arguments.attn_implementation,
-        revision=arguments.revision,
-    )
-
-
-def plain_fields(method: Method) -> dict[str, Any]:
-    """A method's fields as plain data; the parts of a composed one by name."""
-    return json.loads(canonical({f.name: _plain_field(getattr(method, f.name)) for f in fields(method)}))
-
-
-def _plain_field(value: Any) -> Any:
-    return {"class": type(value).__qualname__, **plain_fields(value)} if isinstance(value, Method) else value
-
-
-def _code(method: Method, backbone: type) -> list[str]:
-    """Modules whose code, with what they import, makes the numbers."""
-    parts = [method.first, method.second] if isinstance(method, Composed) else [method]
-    return [__name__, backbone.__module__, *(type(part).__module__ for part in parts)]

@@ -50,6 +50,7 @@ class Run:
         asked: Sequence[int],
         documents: int | None = None,
         about: dict[str, Any] | None = None,
+        provenance: dict[str, Any] | None = None,
         resume: bool = True,
     ) -> None:
         """Open or create the directory and take its lock.
@@ -58,6 +59,7 @@ class Run:
             asked: ids of the documents that this evaluation will answer.
             documents: how many the task has in all.
             about: what else run.json shall say; not part of the identity.
+            provenance: commit, versions and hardware of this attempt; a later attempt may be on another machine.
             resume: False sets the answers that are there aside (samples-<time>.jsonl) and starts anew.
 
         Raises RunLockedError while another process writes it, RunError if it is damaged, RunWriteError.
@@ -69,12 +71,12 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(self.folder / "lock")
             try:
-                self._open(resume)
+                self._open(resume, provenance)
             except BaseException:
                 self._lock.release()
                 raise
 
-    def _open(self, resume: bool) -> None:
+    def _open(self, resume: bool, provenance: dict[str, Any] | None) -> None:
         path = self.folder / "samples.jsonl"
         if not resume and path.exists():
             stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
@@ -89,7 +91,14 @@ class Run:
                 raise RunError(f"{path}, line {number} is no sample of schema {SCHEMA}: {error}") from error
             self._samples[sample.doc_id] = sample
         self._past = self._attempts()
-        self.attempt: dict[str, Any] = {"started": now(), "ended": None, "taken": 0, "computed": 0, "failed": 0}
+        self.attempt: dict[str, Any] = {
+            "started": now(),
+            "ended": None,
+            "taken": 0,
+            "computed": 0,
+            "failed": 0,
+            "provenance": provenance,
+        }
         self._write("running")
 
     def _attempts(self) -> list[dict[str, Any]]:

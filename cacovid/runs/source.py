@@ -32,13 +32,22 @@ def source_sha256(modules: Iterable[str]) -> str:
     return total.hexdigest()
 
 
-@cache
 def _source(name: str) -> Path | None:
-    """The module's source file; None for a name that is no module (`from package import function`)."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return None
+    """The module's source file, found without importing its parents; None for a name that is no module
+    (`from package import function`)."""
+    top, *rest = name.split(".")
+    root = _root(top)
+    if root is None or not rest:
+        return root
+    path = root.parent.joinpath(*rest)
+    found = [p for p in (path / "__init__.py", path.with_name(path.name + ".py")) if p.is_file()]
+    return found[0] if found else None
+
+
+@cache
+def _root(top: str) -> Path | None:
+    """Source file of a top-level package or module."""
+    spec = importlib.util.find_spec(top)
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 

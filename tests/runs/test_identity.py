@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from runs.test_run import SETTINGS
+from runs.examples import SETTINGS
 
 from cacovid.runs import RunSettings
 from cacovid.runs.digest import digest

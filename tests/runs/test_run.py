@@ -12,43 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs.examples import BROKEN, SETTINGS, sample
 
-from cacovid.runs import Failure, Run, RunError, RunLockedError, RunSettings, RunWriteError, Sample
-
-SETTINGS = RunSettings(
-    method="random",
-    fields={"retention": 0.25, "seed": 0},
-    backbone="llava_ov",
-    checkpoint={"folder": "abc"},
-    dtype="float32",
-    attention="sdpa",
-    device="cpu",
-    frames=4,
-    sampling="round",
-    form="chat",
-    batch_size=1,
-    task="small",
-    task_sha256="t",
-    generation=[{"max_new_tokens": 4, "until": []}],
-    source="s",
-    versions={"torch": "2"},
-)
-BROKEN = Failure(kind="VideoError", reason="truncated", message="cut off")
-
-
-def sample(doc_id: int, **fields: Any) -> Sample:
-    return Sample(
-        **{
-            "task": "small",
-            "doc_id": doc_id,
-            "doc_sha256": "d",
-            "prompt_sha256": "p",
-            "modality": "video",
-            "prediction": "A",
-            "score": 1.0,
-            **fields,
-        }
-    )
+from cacovid.runs import Run, RunError, RunLockedError, RunWriteError
 
 
 def rows(run: Run) -> list[dict[str, Any]]:
@@ -133,7 +99,7 @@ def test_a_killed_writer_leaves_lines_and_no_lock(tmp_path: Path) -> None:
     code = f"""
 import sys, time
 sys.path[:0] = {sys.path!r}
-from runs.test_run import SETTINGS, sample
+from runs.examples import SETTINGS, sample
 from cacovid.runs import Run
 run = Run({str(tmp_path)!r}, SETTINGS, asked=[0, 1])
 run.record(sample(0))
@@ -166,11 +132,11 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 def test_a_full_disk_keeps_what_is_finished(tmp_path: Path) -> None:
     long = sample(1, prediction="x" * 5000)
-    with pytest.raises(RunWriteError, match=r"the disk is full; 1 finished samples are kept in .* run the same"):
-        with Run(tmp_path, SETTINGS, asked=[0, 1]) as run:
-            run.record(sample(0))
-            with file_size_limit(4096):
-                run.record(long)
+    words = r"the disk is full; 1 finished samples are kept in .* run the same"
+    with pytest.raises(RunWriteError, match=words), Run(tmp_path, SETTINGS, asked=[0, 1]) as run:
+        run.record(sample(0))
+        with file_size_limit(4096):
+            run.record(long)
     assert [r["doc_id"] for r in rows(run)] == [0], "no half line"
     assert about(run)["state"] == "failed"
     with Run(tmp_path, SETTINGS, asked=[0, 1]) as run:
@@ -187,10 +153,10 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk needs privileges")
     try:
-        with pytest.raises(RunWriteError, match="the disk is full"):
-            with Run(disk, SETTINGS, asked=list(range(100))) as run:
-                for number in range(100):
-                    run.record(sample(number, prediction="x" * 2000))
+        asked = list(range(100))
+        with pytest.raises(RunWriteError, match="the disk is full"), Run(disk, SETTINGS, asked=asked) as run:
+            for number in asked:
+                run.record(sample(number, prediction="x" * 2000))
         kept = [r["doc_id"] for r in rows(run)]
         assert kept == list(range(len(kept))) and 10 < len(kept) < 40
     finally:
@@ -199,7 +165,7 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunWriteError, match="writing failed .* nothing new was computed. Make the folder writable"):
+    with pytest.raises(RunWriteError, match=r"writing failed .* nothing new was computed. Make the folder writable"):
         Run(tmp_path / "file", SETTINGS, asked=[0])
 
 

@@ -21,7 +21,7 @@ _LETTER = (
     re.compile(r"\W*([A-D])\W*"),  # "B", "(B)", "B."
     re.compile(r"\W*([A-D])[.):]\s.*", re.DOTALL),  # "B. red"
 )
-_PHRASE = re.compile(r"\b(?:answer|option|choice)\b\s*(?:is|:)?\s*\(?([A-D])\b")  # "the answer is B"
+_PHRASE = re.compile(r"\b(?i:answer|option|choice)\b(?:\s+is)?\s*:?\s*\(?([A-D])\b")  # "the answer is B"
 
 
 def documents(_placeholder: Dataset, split: str, kind: str | None = None) -> Dataset:

@@ -1,0 +1,224 @@
+"""Stages "align", "join" and "whole": the two halves meet.
+
+align: tower and projector learn to produce the sums of word embeddings (squared error, the language model
+frozen). join: the language model learns to read the real video tokens, whole and thinned, from frozen
+features. whole: everything together, from pixels to letters.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast
+
+from cacovid.testbed.forms import put
+from cacovid.testbed.language import evidence_places
+from cacovid.testbed.packing import CHAT, OTHER_WRAPPINGS, VIDEO_TOKENS, answer_logits, answer_loss, pack
+from cacovid.testbed.questions import Question, make_questions
+from cacovid.testbed.scene import CELLS, Scene
+from cacovid.testbed.sight import frame_tokens, to_float, video_tokens
+from cacovid.testbed.symbols import BACKGROUND, Symbols
+from cacovid.testbed.training import Run, mixed_precision, share, worker
+from cacovid.testbed.words import KINDS
+
+_JUDGE_EVERY = 50
+_SHARPNESS = 4.0
+"""Turns squared distances to the embeddings into logits."""
+
+
+@torch.no_grad()
+def _solve_projector(
+    model: LlavaOnevisionForConditionalGeneration, pixels: Tensor, wanted: Tensor, device: torch.device
+) -> None:
+    """Set the projector's last layer to the least-squares fit of the wanted tokens (n, CELLS, D)."""
+    projector = model.model.multi_modal_projector
+    last = projector.linear_2
+    projector.linear_2 = nn.Identity()
+    hidden = torch.cat([frame_tokens(model, to_float(part.to(device))) for part in pixels.split(32)])
+    projector.linear_2 = last
+    inputs = nn.functional.pad(hidden.flatten(0, 1), (0, 1), value=1.0).double()
+    ridge = 1e-3 * len(inputs) / 1000 * torch.eye(inputs.shape[1], dtype=torch.double, device=device)
+    fit = torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ wanted.flatten(0, 1).double()).float()
+    last.weight.copy_(fit[:-1].T)
+    last.bias.copy_(fit[-1])
+
+
+def train_align(
+    model: LlavaOnevisionForConditionalGeneration,
+    symbols: Symbols,
+    pixels: Tensor,
+    labels: tuple[Tensor, Tensor],
+    folder: Path,
+    steps: int,
+    device: torch.device,
+    frames: int = 32,
+) -> None:
+    """Teach tower and projector the language model's own symbols."""
+    frames = share(frames)
+    core = model.model
+    flat_pixels, (glyph, colour) = pixels.flatten(0, 1), (part.view(-1, CELLS) for part in labels)
+    modules = {"tower": core.vision_tower, "projector": core.multi_modal_projector}
+    run = Run("align", folder, modules, peak=1e-3, steps=steps)
+    if not run.partial.exists() and not run.finished.exists():
+        some = torch.from_numpy(np.random.default_rng(13).integers(0, len(flat_pixels), 640))
+        with torch.no_grad():
+            everywhere = torch.arange(CELLS, device=device).repeat(len(some))
+            fit_to = symbols(model, glyph[some].flatten().to(device), colour[some].flatten().to(device), everywhere)
+        _solve_projector(model, flat_pixels[some], fit_to.view(len(some), CELLS, -1), device)
+    place = torch.arange(CELLS, device=device).repeat(frames)
+
+    def step(number: int) -> Tensor:
+        rng = np.random.default_rng([13, number, worker()[0]])
+        chosen = torch.from_numpy(rng.integers(0, len(flat_pixels), frames))
+        with torch.no_grad():
+            wanted = symbols(
+                model, glyph[chosen].flatten().to(device), colour[chosen].flatten().to(device), place
+            ).view(frames, CELLS, -1)
+        with mixed_precision(device):
+            found = frame_tokens(model, to_float(flat_pixels[chosen].to(device)))
+        found = found.float()
+        error = (found - wanted).square().mean() / wanted.var()
+        # Squared error alone loses the glyphs: they are the hardest part and a small share of it.
+        kinds, right = 0.0, []
+        for labels_of, words in zip((glyph, colour), symbols.words(model), strict=True):
+            truth = labels_of[chosen].flatten().to(device)
+            words = words.detach()
+            apart = torch.cdist((found - wanted).flatten(0, 1) + words[truth], words).square()
+            kinds = kinds + nn.functional.cross_entropy(-_SHARPNESS * apart, truth)
+            right.append((apart.argmin(-1) == truth)[glyph[chosen].flatten().to(device) < BACKGROUND])
+        if (number + 1) % _JUDGE_EVERY == 0:
+            names = zip(("glyph", "colour"), right, strict=True)
+            shares = {name: round(hits.float().mean().item(), 3) for name, hits in names}
+            run.log(number + 1, relative_error=round(error.item(), 4), **shares)
+        return error + kinds
+
+    run.fit(step, decay=0.5)
+
+
+def thin(rng: np.random.Generator, scene: Scene, questions: list[Question], progress: float) -> NDArray[np.int64]:
+    """Which tokens of a video stay in one training row (flat positions, ascending).
+
+    Seven rows in ten hold the evidence of their questions and more and more of the rest as the stage goes
+    on (`progress`, 0 to 1), up to all of it. The others keep 5 to 100%, at random or with a lean towards
+    objects or towards the evidence, as bad and good compression methods do.
+    """
+    if rng.random() < 0.7:
+        kept = np.zeros(VIDEO_TOKENS, dtype=bool)
+        kept[evidence_places(questions)] = True
+        room = int(VIDEO_TOKENS * min(1.0, 0.1 + 1.5 * progress))
+        kept[rng.permutation(VIDEO_TOKENS)[: int(rng.integers(0, room + 1))]] = True
+        return np.flatnonzero(kept)
+    budget = int(VIDEO_TOKENS * 20 ** -rng.random())
+    score = rng.random(VIDEO_TOKENS)
+    lean = int(rng.integers(0, 3))
+    if lean == 1:
+        score[[f * CELLS + p for f, p in scene.object_cells()]] += rng.random()
+    elif lean == 2:
+        score[evidence_places(questions)] += rng.random() * 2
+    return np.sort(np.argsort(-score)[:budget])
+
+
+class AnswerStage:
+    """Questions about real videos, from features or from pixels, with tokens dropped."""
+
+    def __init__(
+        self,
+        model: LlavaOnevisionForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerFast,
+        run: Run,
+        scenes: list[Scene],
+        source: Tensor,
+        device: torch.device,
+        rows: int,
+    ) -> None:
+        self.model, self.tokenizer, self.run = model, tokenizer, run
+        self.scenes, self.source, self.device = scenes, source, device
+        self.rows = share(rows)
+        self.right = dict.fromkeys(KINDS, 0)
+        self.seen = dict.fromkeys(KINDS, 0)
+        run.state = {"need": dict.fromkeys(KINDS, 0.4)}
+
+    def _tokens(self, chosen: NDArray[np.int64]) -> Tensor:
+        """The video tokens (B, VIDEO_TOKENS, D): stored features, or the tower's from stored pixels."""
+        part = self.source[torch.from_numpy(chosen)].to(self.device)
+        return video_tokens(self.model, to_float(part)) if part.dtype == torch.uint8 else part.float()
+
+    def step(self, number: int) -> Tensor:
+        rng = np.random.default_rng([14, number, worker()[0]])
+        chosen = rng.integers(0, len(self.source), self.rows)
+        kept, rows, asked_of, full = [], [], [], []
+        # One wrapping and one kind of positions a step: they belong to the packed batch.
+        wrapping = CHAT if rng.random() < 0.8 else OTHER_WRAPPINGS[int(rng.integers(0, len(OTHER_WRAPPINGS)))]
+        compact = bool(rng.integers(0, 2))
+        for index in chosen:
+            scene = self.scenes[int(index)]
+            start = int(rng.integers(1, 1000))
+            pool = [q for i in range(3) for q in make_questions(scene, start + i)]
+            questions = [q for q in pool if rng.random() < self.run.state["need"][q.kind]] or pool[:1]
+            places = thin(rng, scene, questions, number / self.run.steps)
+            kept.append(places)
+            asked_of += questions
+            full += [len(places) >= VIDEO_TOKENS // 4] * len(questions)
+            forms = rng.choice(["letter", "hint"], len(questions), p=[0.6, 0.4])
+            rows.append([put(q, str(form), wrapping) for q, form in zip(questions, forms, strict=True)])
+        packed = pack(self.tokenizer, kept, rows, wrapping.head, compact).to(self.device)
+        owner = torch.from_numpy(np.repeat(np.arange(self.rows), [len(k) for k in kept])).to(self.device)
+        place = torch.from_numpy(np.concatenate(kept)).to(self.device)
+        with mixed_precision(self.device):
+            logits, targets, asked = answer_logits(self.model, packed, self._tokens(chosen)[owner, place])
+            loss = answer_loss(logits, targets)
+        right = (logits[asked].argmax(-1) == targets[asked]).tolist()
+        for hit, question, counts in zip(right, asked_of, full, strict=True):
+            self.right[question.kind] += hit and counts
+            self.seen[question.kind] += counts
+        if (number + 1) % _JUDGE_EVERY == 0:
+            table = {kind: round(self.right[kind] / max(1, self.seen[kind]), 3) for kind in KINDS}
+            self.run.log(number + 1, loss=round(float(loss.detach()), 4), accuracy=table)
+            for kind, part in table.items():
+                self.run.state["need"][kind] = min(0.9, max(0.15, 2.0 * (1 - part)))
+            self.right = dict.fromkeys(KINDS, 0)
+            self.seen = dict.fromkeys(KINDS, 0)
+        return loss
+
+
+@torch.no_grad()
+def features(model: LlavaOnevisionForConditionalGeneration, pixels: Tensor, device: torch.device) -> Tensor:
+    """The video tokens of all stored videos, (V, VIDEO_TOKENS, D) in half precision."""
+    parts = []
+    for part in tqdm(pixels.split(4), desc="features"):
+        with mixed_precision(device):
+            parts.append(video_tokens(model, to_float(part.to(device))).half().cpu())
+    return torch.cat(parts)
+
+
+def train_join(
+    model: LlavaOnevisionForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    stored: Tensor,
+    scenes: list[Scene],
+    folder: Path,
+    steps: int,
+    device: torch.device,
+) -> None:
+    """The language model learns to read real, thinned video tokens."""
+    core = model.model
+    newline = nn.ParameterDict({"newline": core.image_newline})
+    run = Run("join", folder, {"language": core.language_model, "newline": newline}, peak=1e-3, steps=steps)
+    run.fit(AnswerStage(model, tokenizer, run, scenes, stored, device, rows=8).step, decay=0.35)
+
+
+def train_whole(
+    model: LlavaOnevisionForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    pixels: Tensor,
+    scenes: list[Scene],
+    folder: Path,
+    steps: int,
+    device: torch.device,
+) -> None:
+    """Everything together, end to end."""
+    run = Run("whole", folder, {"model": model}, peak=3e-4, steps=steps)
+    run.fit(AnswerStage(model, tokenizer, run, scenes, pixels, device, rows=8).step, decay=0.8)

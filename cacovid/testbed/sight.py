@@ -1,0 +1,136 @@
+"""Stage "sight": vision tower and projector learn to say, for each cell, the symbols that are in it.
+
+The targets are dense labels of every cell, which the world knows. A linear probe on the pooled tokens is
+trained with the tower and thrown away; the projector then learns the sums of word embeddings that the
+language model already reads.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import decord
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import LlavaOnevisionForConditionalGeneration, LlavaOnevisionProcessor
+
+from cacovid.testbed.scene import CELLS, GRID, MOMENTS
+from cacovid.testbed.symbols import BACKGROUND, NO_COLOUR
+from cacovid.testbed.training import Run, mixed_precision, share, worker
+
+_JUDGE_EVERY = 50
+
+
+def read_moments(path: Path) -> NDArray[np.uint8]:
+    """The sampled frames (MOMENTS, H, W, 3) of a video, read the way that evaluations read it."""
+    reader = decord.VideoReader(str(path), num_threads=1)
+    return reader.get_batch(np.round(np.linspace(0, len(reader) - 1, MOMENTS)).astype(int)).asnumpy()
+
+
+def load_pixels(paths: Sequence[Path], processor: LlavaOnevisionProcessor) -> Tensor:
+    """What the vision tower sees of the videos, (V, MOMENTS, 3, H, W), as bytes to save memory.
+
+    The video processor resizes, and normalises bytes to [-1, 1]; `to_float` goes back there.
+    """
+    rows = []
+    for path in tqdm(paths, desc="Reading videos", unit="video"):
+        values = processor.video_processor(read_moments(path), return_tensors="pt")["pixel_values_videos"][0]
+        rows.append(((values + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
+    return torch.stack(rows)
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    """Bytes of `load_pixels` as the processor's normalised values."""
+    return pixels.float() / 127.5 - 1
+
+
+def frame_tokens(model: LlavaOnevisionForConditionalGeneration, pixels: Tensor) -> Tensor:
+    """Pooled tokens (n, CELLS, D) of single frames (n, 3, H, W)."""
+    return model.model.get_video_features(pixels[:, None], return_dict=True).pooler_output[:, :CELLS]
+
+
+def video_tokens(model: LlavaOnevisionForConditionalGeneration, pixels: Tensor) -> Tensor:
+    """Pooled video tokens (V, MOMENTS * CELLS, D) of normalised pixels (V, MOMENTS, 3, H, W), no newline."""
+    tokens = model.model.get_video_features(pixels, return_dict=True).pooler_output
+    return tokens[:, : MOMENTS * CELLS]
+
+
+class Probe(nn.Module):
+    """Reads glyph, colour, row and column of its cell off a pooled token; only trains the tower."""
+
+    SIZES = (BACKGROUND + 2, NO_COLOUR + 1, GRID, GRID)
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = nn.Linear(width, sum(self.SIZES))
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        return self.heads(tokens).float().split(self.SIZES, dim=-1)
+
+
+class SightStage:
+    """Frames drawn at random from the train videos; cross-entropy of every cell's four labels."""
+
+    def __init__(
+        self,
+        model: LlavaOnevisionForConditionalGeneration,
+        probe: Probe,
+        pixels: Tensor,
+        labels: tuple[Tensor, Tensor],
+        run: Run,
+        device: torch.device,
+        frames: int = 32,
+    ) -> None:
+        self.model, self.probe, self.run, self.device = model, probe, run, device
+        self.frames = share(frames)
+        self.pixels = pixels.flatten(0, 1)
+        self.labels = [part.view(-1, CELLS) for part in labels]
+
+    def step(self, number: int) -> Tensor:
+        rng = np.random.default_rng([12, number, worker()[0]])
+        chosen = torch.from_numpy(rng.integers(0, len(self.pixels), self.frames))
+        pixels = to_float(self.pixels[chosen].to(self.device))
+        # Another brightness and contrast for each frame.
+        gain = torch.from_numpy(rng.uniform(0.85, 1.15, (self.frames, 1, 1, 1))).float().to(self.device)
+        shift = torch.from_numpy(rng.uniform(-0.1, 0.1, (self.frames, 1, 1, 1))).float().to(self.device)
+        patch = torch.arange(CELLS).expand(self.frames, CELLS)
+        targets = [self.labels[0][chosen], self.labels[1][chosen], patch // GRID, patch % GRID]
+        with mixed_precision(self.device):
+            found = self.probe(frame_tokens(self.model, pixels * gain + shift))
+        losses = [
+            nn.functional.cross_entropy(logits.flatten(0, 1), target.to(self.device).flatten())
+            for logits, target in zip(found, targets, strict=True)
+        ]
+        if (number + 1) % _JUDGE_EVERY == 0:
+            thing = targets[0] < BACKGROUND
+            right = [
+                (f.argmax(-1).cpu() == t)[thing].float().mean().item() for f, t in zip(found, targets, strict=True)
+            ]
+            self.run.log(
+                number + 1,
+                loss=round(sum(losses).item(), 4),
+                glyph=round(right[0], 3),
+                colour=round(right[1], 3),
+            )
+        return torch.stack(losses).sum()
+
+
+def train_sight(
+    model: LlavaOnevisionForConditionalGeneration,
+    pixels: Tensor,
+    labels: tuple[Tensor, Tensor],
+    folder: Path,
+    steps: int,
+    device: torch.device,
+) -> None:
+    """Train vision tower and projector in place, or load what an earlier run trained."""
+    probe = Probe(model.config.text_config.hidden_size).to(device)
+    modules = {
+        "tower": model.model.vision_tower,
+        "projector": model.model.multi_modal_projector,
+        "probe": probe,
+    }
+    run = Run("sight", folder, modules, peak=1e-3, steps=steps)
+    run.fit(SightStage(model, probe, pixels, labels, run, device).step, warmup=100, decay=0.4)
