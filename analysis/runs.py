@@ -6,6 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+SETUP = ("backbone", "checkpoint", "dtype", "attention", "frames", "sampling", "form", "generation")
+"""Settings that runs in one table must share: everything but method, retention, task and code."""
+
 
 class RunsError(ValueError):
     """A results folder that holds nothing to show, or a run of another format."""
@@ -29,7 +32,7 @@ def load_runs(folder: Path) -> list[dict[str, Any]]:
 def load_samples(folder: Path) -> pd.DataFrame:
     """One row a sample of every finished run below `folder`.
 
-    Columns: run, started, method, fields (JSON text), retention_asked, task, doc_id, video, score (0..1),
+    Columns: run, started, setup and fields (JSON text), method, retention_asked, task, doc_id, video, score (0..1),
     failed, parsed, retention, layer_average, decode_share, flops_ratio, evidence_recall, and `seconds_<stage>`.
     """
     rows = []
@@ -45,7 +48,7 @@ def load_samples(folder: Path) -> pd.DataFrame:
                 {
                     "run": run["id"],
                     "started": run["started"],
-                    "source": settings["source"],
+                    "setup": json.dumps({key: settings.get(key) for key in SETUP}, sort_keys=True),
                     "method": settings["method"],
                     "fields": json.dumps(fields, sort_keys=True),
                     "retention_asked": asked,

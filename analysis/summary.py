@@ -30,10 +30,12 @@ def labels(samples: pd.DataFrame) -> dict[tuple[str, str], str]:
 def summary(folder: Path) -> pd.DataFrame:
     """A row for each method, settings and retention: columns as in COLUMNS, intervals as `Interval`.
 
-    Of several runs of one setting the newest counts. `vs all tokens` is the paired difference to `full` on the
+    Only runs of the newest run's setup (checkpoint, frames, dtype, ...) are compared, and of several runs of one
+    setting the newest counts. `vs all tokens` is the paired difference to `full` on the
     same questions. Seeds of one method are rows of their own. Raises RunsError where questions have no score.
     """
     samples = load_samples(folder)
+    samples = samples[samples["setup"] == samples.loc[samples["started"].idxmax(), "setup"]]
     newest = samples.groupby(["method", "fields", "retention_asked"])["started"].transform("max")
     samples = samples[samples["started"] == newest]
     if missing := int(samples["score"].isna().sum()):
@@ -93,11 +95,13 @@ def to_markdown(table: pd.DataFrame) -> str:
 
 def to_terminal(table: pd.DataFrame) -> None:
     """Print the table, a rule between retention ratios."""
-    out = Table(*COLUMNS, title="Accuracy in %, 95% interval by video; FLOPs of LLM and compressor vs all tokens")
+    out = Table(title="Accuracy in %, 95% interval by video; FLOPs of LLM and compressor vs all tokens")
+    for column in COLUMNS:
+        out.add_column(column, no_wrap=True)
     for previous, row in zip(
         [None, *table["r asked"]], zip(table["r asked"], to_text(table), strict=True), strict=False
     ):
         if previous is not None and previous != row[0]:
             out.add_section()
         out.add_row(*row[1])
-    Console(width=max(140, Console().width)).print(out)
+    Console(width=max(150, Console().width)).print(out)

@@ -2,7 +2,7 @@
 
 import sys
 
-from cacovid.commands import main
+from cacovid.commands.line import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -97,7 +97,7 @@ def run_cell(cell: DemoCell, results_dir: str, batch_size: int) -> dict[str, Any
 def main() -> int:
     """Run the demo's cells; the table is made by `python -m analysis summary`."""
     parser = argparse.ArgumentParser(prog="python -m sweeps.demo", description=__doc__)
-    parser.add_argument("--videos", type=int, default=16, help="test-bed videos to ask about (default 16)")
+    parser.add_argument("--videos", type=int, default=12, help="test-bed videos to ask about (default 12)")
     parser.add_argument("--results", type=Path, default=Path("results/demo/runs"), help="where the runs go")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     args = parser.parse_args()

@@ -51,6 +51,7 @@ class Backbone(ABC):
     family: str  # suffix of the lmms-eval model id, e.g. "llava_ov"
     model: Any  # a transformers model
     decoder: Decoder
+    processor: Any
     tokenizer: Any
     device: torch.device
 

@@ -86,7 +86,7 @@ def greedy_letters(
 
     logits, first = logits_behind([" red"] * len(texts))
     words = logits[first].argmax(-1)
-    starts = [tokenizer.decode([word]) + ", option" for word in words.tolist()]
+    starts = [f"{tokenizer.decode([word])}, option" for word in words.tolist()]
     logits, first = logits_behind([start + " B" for start in starts])
     said = logits.argmax(-1)
     # " B", " C" and " D" are one token each, " A" is a space and a letter: a space begins no other reply.

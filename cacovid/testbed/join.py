@@ -82,7 +82,7 @@ def train_align(
         found = found.float()
         error = (found - wanted).square().mean() / wanted.var()
         # Squared error alone loses the glyphs: they are the hardest part and a small share of it.
-        kinds, right = 0.0, []
+        kinds, right = torch.zeros((), device=device), []
         for labels_of, words in zip((glyph, colour), symbols.words(model), strict=True):
             truth = labels_of[chosen].flatten().to(device)
             words = words.detach()

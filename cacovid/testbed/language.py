@@ -181,7 +181,7 @@ def train_language(
     device: torch.device,
 ) -> Symbols:
     """Train the language model in place (or load what an earlier run trained); returns the symbols."""
-    symbols = Symbols(tokenizer, model.config.text_config.hidden_size).to(device)
+    symbols = Symbols(tokenizer, model.model.image_newline.numel()).to(device)
     newline = nn.ParameterDict({"newline": model.model.image_newline})
     modules = {"language": model.model.language_model, "newline": newline, "symbols": symbols}
     run = Run("language", folder, modules, peak=1.5e-3, steps=steps)

@@ -41,7 +41,7 @@ def build_config(processor: LlavaOnevisionProcessor) -> LlavaOnevisionConfig:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return LlavaOnevisionConfig(
+    return LlavaOnevisionConfig(  # type: ignore[call-arg]
         vision_config=vision,
         text_config=text,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),

@@ -103,6 +103,7 @@ class SightStage:
             nn.functional.cross_entropy(logits.flatten(0, 1), target.to(self.device).flatten())
             for logits, target in zip(found, targets, strict=True)
         ]
+        loss = torch.stack(losses).sum()
         if (number + 1) % _JUDGE_EVERY == 0:
             thing = targets[0] < BACKGROUND
             right = [
@@ -110,11 +111,11 @@ class SightStage:
             ]
             self.run.log(
                 number + 1,
-                loss=round(sum(losses).item(), 4),
+                loss=round(loss.item(), 4),
                 glyph=round(right[0], 3),
                 colour=round(right[1], 3),
             )
-        return torch.stack(losses).sum()
+        return loss
 
 
 def train_sight(
@@ -126,7 +127,7 @@ def train_sight(
     device: torch.device,
 ) -> None:
     """Train vision tower and projector in place, or load what an earlier run trained."""
-    probe = Probe(model.config.text_config.hidden_size).to(device)
+    probe = Probe(model.model.image_newline.numel()).to(device)
     modules = {
         "tower": model.model.vision_tower,
         "projector": model.model.multi_modal_projector,

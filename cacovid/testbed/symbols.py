@@ -53,7 +53,8 @@ class Symbols(nn.Module):
 
     def words(self, model: LlavaOnevisionForConditionalGeneration) -> tuple[Tensor, Tensor]:
         """The embeddings of all glyph classes and of all colour classes."""
-        table = model.get_input_embeddings().weight
+        table = model.model.language_model.embed_tokens.weight
+        assert isinstance(table, Tensor)
         glyphs = torch.cat([table[self.word_ids], self.other])
         return glyphs, torch.cat([table[self.colour_ids], torch.zeros_like(self.other[:1])])
 

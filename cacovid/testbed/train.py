@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from transformers import LlavaOnevisionForConditionalGeneration, LlavaOnevisionProcessor
+from transformers import LlavaOnevisionProcessor
 
 from cacovid.testbed.curve import draw_curve
 from cacovid.testbed.data import split_seeds
@@ -26,7 +26,7 @@ from cacovid.testbed.tokenizer import build_processor, save_processor
 from cacovid.testbed.training import use_training_attention, worker
 from cacovid.testbed.videos import make_videos
 
-STEPS: Final = {"language": 2600, "sight": 2500, "align": 300, "join": 700, "whole": 150}
+STEPS: Final = {"language": 3400, "sight": 2500, "align": 350, "join": 900, "whole": 150}
 """Stage -> optimiser steps, in the order in which the stages run."""
 
 
@@ -36,7 +36,8 @@ class Trainer:
     def __init__(self, work: Path, steps: dict[str, int], videos: int | None, device: torch.device) -> None:
         self.work, self.steps, self.videos, self.device = work, steps, videos, device
         self.processor: LlavaOnevisionProcessor = build_processor()
-        self.model: LlavaOnevisionForConditionalGeneration = build_model(self.processor).to(device)
+        self.model = build_model(self.processor)
+        self.model.to(device)  # type: ignore[arg-type]
         use_training_attention(self.model)
         self.symbols: Symbols | None = None
         self.seeds = split_seeds("train", videos)

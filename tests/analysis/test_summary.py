@@ -19,13 +19,14 @@ def write_run(
 ) -> None:
     state = settings.pop("state", "done")
     retention = settings.pop("retention", 1.0)
+    checkpoint = settings.pop("checkpoint", "c")
     folder = root / name
     folder.mkdir(parents=True)
     run = {
         "id": name,
         "state": state,
         "started": started,
-        "settings": {"method": method, "source": "s", "fields": {"retention": retention, **settings}},
+        "settings": {"method": method, "checkpoint": checkpoint, "fields": {"retention": retention, **settings}},
     }
     (folder / "run.json").write_text(json.dumps(run))
     spent = {
@@ -63,6 +64,12 @@ def test_difference_is_paired_and_the_newest_run_counts(tmp_path: Path) -> None:
     assert table.loc["random (seed=0)", "vs all tokens"].mean == -0.25
     assert table.loc["full", "vs all tokens"].mean == 0
     assert "| random (seed=0) | 0.25 | 25.0% |" in to_markdown(table.reset_index())
+
+
+def test_runs_of_another_checkpoint_are_not_compared(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", "full", [1, 1], started="2026-01-02", checkpoint="new")
+    write_run(tmp_path, "b", "uniform", [1, 0], retention=0.25, started="2026-01-01", checkpoint="old")
+    assert list(summary(tmp_path)["method"]) == ["full"]
 
 
 def test_unfinished_runs_are_left_out_and_nothing_is_an_error(tmp_path: Path) -> None:

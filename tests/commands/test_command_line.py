@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cacovid.commands import main, tasks
+from cacovid.commands import tasks
+from cacovid.commands.line import main
 
 
 def cacovid(*words: str) -> subprocess.CompletedProcess[str]:

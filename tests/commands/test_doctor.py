@@ -6,8 +6,9 @@ from importlib import metadata
 
 import pytest
 
-from cacovid.commands import checks, doctor, main
+from cacovid.commands import checks, doctor
 from cacovid.commands.checks import CHECKS, Check, decoders, suite, versions
+from cacovid.commands.line import main
 
 
 def test_the_report_is_sound(capsys):

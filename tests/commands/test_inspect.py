@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cacovid.commands import evidence, main
+from cacovid.commands import evidence
+from cacovid.commands.line import main
 from cacovid.commands.settings import parse_settings
 from cacovid.registry import build_method
 from tiny import tiny_model, tiny_processor

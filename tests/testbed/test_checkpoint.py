@@ -1,5 +1,6 @@
 """The shipped checkpoint: normal files, small, and it answers from real videos."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from transformers import AutoProcessor, LlavaOnevisionForConditionalGeneration
 
 from cacovid.testbed.data import load_split
-from cacovid.testbed.evaluate import CHECKPOINT, evaluate
+from cacovid.testbed.evaluate import CHECKPOINT, evaluate, greedy_letters
 from cacovid.testbed.packing import CHAT, VIDEO_TOKENS, Asked, answer_logits, pack
 from cacovid.testbed.sight import read_moments, video_tokens
 from cacovid.testbed.words import LETTERS
@@ -62,15 +63,34 @@ def test_packed_questions_read_as_they_would_alone(parts: tuple) -> None:
             torch.testing.assert_close(logits[place], alone, atol=2e-3, rtol=1e-3)
 
 
-def test_generate_gives_a_letter_and_stops(parts: tuple) -> None:
+def test_generate_replies_with_a_word_and_its_letter_and_stops(parts: tuple) -> None:
     processor, model = parts
     doc = load_split("test", limit_videos=1)[0]
     content = [{"type": "video"}, {"type": "text", "text": doc["prompt"]}]
     text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     batch = processor(text=[text], videos=[read_moments(Path(doc["video"]))], return_tensors="pt")
     new = model.generate(**batch)[0, batch["input_ids"].shape[1] :]
-    assert processor.tokenizer.decode(new, skip_special_tokens=True) in LETTERS
+    assert re.fullmatch(r" \w+, option [A-D]", processor.tokenizer.decode(new, skip_special_tokens=True))
     assert new[-1] == processor.tokenizer.eos_token_id
+
+
+def test_two_pass_letters_are_what_generate_says(parts: tuple) -> None:
+    processor, model = parts
+    documents = load_split("test", limit_videos=1)
+    frames = read_moments(Path(documents[0]["video"]))
+    pixels = processor.video_processor(frames, return_tensors="pt")["pixel_values_videos"]
+    texts = ["\n\n" + doc["prompt"] + CHAT.tail for doc in documents]
+    with torch.no_grad():
+        tokens = video_tokens(model, pixels)[0]
+    letters = greedy_letters(model, processor.tokenizer, texts, [np.arange(VIDEO_TOKENS)], tokens, False)
+    said = []
+    for doc in documents:
+        content = [{"type": "video"}, {"type": "text", "text": doc["prompt"]}]
+        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        batch = processor(text=[text], videos=[frames], return_tensors="pt")
+        new = model.generate(**batch)[0, batch["input_ids"].shape[1] :]
+        said.append(processor.tokenizer.decode(new, skip_special_tokens=True)[-1])
+    assert letters == said
 
 
 def test_it_answers_from_the_video_and_only_from_it() -> None:

@@ -27,7 +27,8 @@ def test_round_trip_through_h264() -> None:
     drawn = render(make_scene((2, 5)), moment_frames()).astype(int)
     read = read_moments(path).astype(int)
     assert read.shape == drawn.shape == (MOMENTS, 160, 160, 3)
-    apart = np.abs(read[:, None] - drawn[None]).mean(axis=(2, 3, 4))
+    small = np.s_[:, ::4, ::4]
+    apart = np.abs(read[small][:, None] - drawn[small][None]).mean(axis=(2, 3, 4))
     assert apart.diagonal().max() < 8
     # Among equal frames (the still stretch) any may be nearest, so compare distances, not places.
     assert (apart.diagonal() <= apart.min(axis=1) + 0.5).all()
