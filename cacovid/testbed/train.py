@@ -26,7 +26,7 @@ from cacovid.testbed.tokenizer import build_processor, save_processor
 from cacovid.testbed.training import use_training_attention, worker
 from cacovid.testbed.videos import make_videos
 
-STEPS: Final = {"language": 3400, "sight": 2500, "align": 350, "join": 900, "whole": 150}
+STEPS: Final = {"language": 3400, "sight": 2500, "align": 350, "join": 1600, "whole": 150}
 """Stage -> optimiser steps, in the order in which the stages run."""
 
 
