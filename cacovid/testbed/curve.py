@@ -13,13 +13,10 @@ import matplotlib.pyplot as plt
 from cacovid.testbed.words import KINDS
 
 
-def _last_form(row: dict[str, Any]) -> dict[str, float]:
-    """Accuracy by kind of the hardest question form in a log line."""
+def _best_form(row: dict[str, Any]) -> dict[str, float]:
+    """Accuracy by kind in the benchmark's form, or in hints while a stage has nothing else."""
     table = row["accuracy"]
-    for form in ("letter", "brief", "word", "hint"):
-        if form in table:
-            return dict(table[form])
-    return dict(table)
+    return dict(table.get("letter") or table["hint"])
 
 
 def draw_curve(log: Path, picture: Path) -> None:
@@ -28,21 +25,21 @@ def draw_curve(log: Path, picture: Path) -> None:
     for line in log.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         stages[row["stage"]].append(row)
-    names = [name for name in ("language", "sight", "align", "join", "whole") if stages[name]]
+    names = [name for name in ("language", "sight", "align", "join") if stages[name]]
     figure, axes = plt.subplots(1, max(1, len(names)), figsize=(4.2 * max(1, len(names)), 3.6), squeeze=False)
     for axis, name in zip(axes[0], names, strict=False):
         rows = stages[name]
         minutes = [row["seconds"] / 60 for row in rows]
         if "accuracy" in rows[0]:
             for kind in KINDS:
-                axis.plot(minutes, [_last_form(row).get(kind, float("nan")) for row in rows], label=kind, lw=1)
+                axis.plot(minutes, [_best_form(row).get(kind, float("nan")) for row in rows], label=kind, lw=1)
             axis.set_ylim(0, 1.02)
         for field in ("glyph", "colour", "relative_error"):
             if field in rows[0]:
                 axis.plot(minutes, [row[field] for row in rows], label=field.replace("_", " "), lw=1)
         axis.set(title=name, xlabel="minutes in the stage")
         axis.legend(fontsize=7)
-    axes[0][0].set_ylabel("training accuracy (hardest form seen)")
+    axes[0][0].set_ylabel("share of training answers right")
     figure.tight_layout()
     figure.savefig(picture, dpi=110)
     plt.close(figure)

@@ -139,6 +139,26 @@ def format_table(table: Table) -> str:
     return "\n".join(lines)
 
 
+def judge(table: Table) -> dict[str, bool]:
+    """The parts of the quality bar that the table's conditions tell of -> whether they are met.
+
+    With all tokens 90% overall and 75% in every kind; without the video at most chance (a quarter) and five
+    points; with a random tenth of the tokens at least fifteen points below all tokens.
+    """
+    part = {name: {kind: right / seen for kind, (right, seen) in kinds.items()} for name, kinds in table.items()}
+    whole = {name: sum(kinds.values()) / len(kinds) for name, kinds in part.items()}  # as many of each kind
+    verdict = {}
+    if "all tokens" in table:
+        verdict["all tokens: at least 90% overall"] = whole["all tokens"] >= 0.90
+        verdict["all tokens: at least 75% in every kind"] = min(part["all tokens"].values()) >= 0.75
+    if "no video" in table:
+        verdict["no video: at most 30%"] = whole["no video"] <= 0.30
+    if {"all tokens", "random 10%"} <= set(table):
+        gap = whole["all tokens"] - whole["random 10%"]
+        verdict["random 10%: at least 15 points below all tokens"] = gap >= 0.15
+    return verdict
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and do it."""
     parser = argparse.ArgumentParser(prog="python -m cacovid.testbed.evaluate", description=__doc__.split("\n")[0])
@@ -151,6 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     table = evaluate(options.checkpoint, options.split, options.videos, options.conditions, options.compact)
     print(format_table(table))
+    print()
+    for part, met in judge(table).items():
+        print(f"{'met' if met else 'NOT MET'}: {part}")
     if options.json:
         options.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 

@@ -1,8 +1,8 @@
-"""Stages "align", "join" and "whole": the two halves meet.
+"""Stages "align" and "join": the two halves meet.
 
 align: tower and projector learn to produce the sums of word embeddings (squared error, the language model
 frozen). join: the language model learns to read the real video tokens, whole and thinned, from frozen
-features. whole: everything together, from pixels to letters.
+features.
 """
 
 from pathlib import Path
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast
 
-from cacovid.testbed.forms import put
-from cacovid.testbed.language import evidence_places
-from cacovid.testbed.packing import CHAT, OTHER_WRAPPINGS, VIDEO_TOKENS, answer_logits, answer_loss, pack
+from cacovid.testbed.lesson import Lesson, Row, evidence_places
+from cacovid.testbed.packing import CHAT, OTHER_WRAPPINGS, VIDEO_TOKENS
+from cacovid.testbed.probes import Probes
 from cacovid.testbed.questions import Question, make_questions
 from cacovid.testbed.scene import CELLS, Scene
 from cacovid.testbed.sight import frame_tokens, to_float, video_tokens
@@ -122,65 +122,37 @@ def thin(rng: np.random.Generator, scene: Scene, questions: list[Question], prog
 
 
 class AnswerStage:
-    """Questions about real videos, from features or from pixels, with tokens dropped."""
+    """Questions about real videos, from the tower's stored tokens, whole and thinned."""
 
-    def __init__(
-        self,
-        model: LlavaOnevisionForConditionalGeneration,
-        tokenizer: PreTrainedTokenizerFast,
-        run: Run,
-        scenes: list[Scene],
-        source: Tensor,
-        device: torch.device,
-        rows: int,
-    ) -> None:
-        self.model, self.tokenizer, self.run = model, tokenizer, run
-        self.scenes, self.source, self.device = scenes, source, device
+    def __init__(self, lesson: Lesson, run: Run, scenes: list[Scene], stored: Tensor, rows: int) -> None:
+        self.lesson, self.run, self.scenes, self.stored = lesson, run, scenes, stored
         self.rows = share(rows)
-        self.right = dict.fromkeys(KINDS, 0)
-        self.seen = dict.fromkeys(KINDS, 0)
-        run.state = {"need": dict.fromkeys(KINDS, 0.4)}
-
-    def _tokens(self, chosen: NDArray[np.int64]) -> Tensor:
-        """The video tokens (B, VIDEO_TOKENS, D): stored features, or the tower's from stored pixels."""
-        part = self.source[torch.from_numpy(chosen)].to(self.device)
-        return video_tokens(self.model, to_float(part)) if part.dtype == torch.uint8 else part.float()
+        run.state = {"need": dict.fromkeys(KINDS, 0.5)}
 
     def step(self, number: int) -> Tensor:
         rng = np.random.default_rng([14, number, worker()[0]])
-        chosen = rng.integers(0, len(self.source), self.rows)
-        kept, rows, asked_of, full = [], [], [], []
+        chosen = rng.integers(0, len(self.stored), self.rows)
         # One wrapping and one kind of positions a step: they belong to the packed batch.
         wrapping = CHAT if rng.random() < 0.8 else OTHER_WRAPPINGS[int(rng.integers(0, len(OTHER_WRAPPINGS)))]
-        compact = bool(rng.integers(0, 2))
+        compact = bool(rng.random() < 0.3)
+        rows = []
         for index in chosen:
             scene = self.scenes[int(index)]
-            start = int(rng.integers(1, 1000))
-            pool = [q for i in range(3) for q in make_questions(scene, start + i)]
+            first = int(rng.integers(1, 1000))
+            pool = [q for i in range(3) for q in make_questions(scene, first + i)]
             questions = [q for q in pool if rng.random() < self.run.state["need"][q.kind]] or pool[:1]
-            places = thin(rng, scene, questions, number / self.run.steps)
-            kept.append(places)
-            asked_of += questions
-            full += [len(places) >= VIDEO_TOKENS // 4] * len(questions)
-            forms = rng.choice(["letter", "hint"], len(questions), p=[0.6, 0.4])
-            rows.append([put(q, str(form), wrapping) for q, form in zip(questions, forms, strict=True)])
-        packed = pack(self.tokenizer, kept, rows, wrapping.head, compact).to(self.device)
-        owner = torch.from_numpy(np.repeat(np.arange(self.rows), [len(k) for k in kept])).to(self.device)
-        place = torch.from_numpy(np.concatenate(kept)).to(self.device)
-        with mixed_precision(self.device):
-            logits, targets, asked = answer_logits(self.model, packed, self._tokens(chosen)[owner, place])
-            loss = answer_loss(logits, targets)
-        right = (logits[asked].argmax(-1) == targets[asked]).tolist()
-        for hit, question, counts in zip(right, asked_of, full, strict=True):
-            self.right[question.kind] += hit and counts
-            self.seen[question.kind] += counts
+            forms = ["letter" if rng.random() < 0.7 else "hint" for _ in questions]
+            rows.append(Row(scene, thin(rng, scene, questions, number / self.run.steps), questions, forms))
+        owner = torch.from_numpy(np.repeat(chosen, [len(row.kept) for row in rows]))
+        place = torch.from_numpy(np.concatenate([row.kept for row in rows]))
+        video = self.stored[owner, place].float().to(self.lesson.device)
+        loss = self.lesson.loss(rows, video, rng, wrapping, compact)
         if (number + 1) % _JUDGE_EVERY == 0:
-            table = {kind: round(self.right[kind] / max(1, self.seen[kind]), 3) for kind in KINDS}
-            self.run.log(number + 1, loss=round(float(loss.detach()), 4), accuracy=table)
-            for kind, part in table.items():
-                self.run.state["need"][kind] = min(0.9, max(0.15, 2.0 * (1 - part)))
-            self.right = dict.fromkeys(KINDS, 0)
-            self.seen = dict.fromkeys(KINDS, 0)
+            shares, lines = self.lesson.report()
+            self.run.log(number + 1, loss=round(float(loss.detach()), 4), **lines)
+            for kind in KINDS:
+                # Rows are thinned, so that no kind reaches 1.
+                self.run.state["need"][kind] = min(0.8, max(0.2, 1.5 * (1 - shares.get(("letter", kind), 0.5))))
         return loss
 
 
@@ -197,28 +169,16 @@ def features(model: LlavaOnevisionForConditionalGeneration, pixels: Tensor, devi
 def train_join(
     model: LlavaOnevisionForConditionalGeneration,
     tokenizer: PreTrainedTokenizerFast,
+    probes: Probes,
     stored: Tensor,
     scenes: list[Scene],
     folder: Path,
     steps: int,
     device: torch.device,
 ) -> None:
-    """The language model learns to read real, thinned video tokens."""
-    core = model.model
-    newline = nn.ParameterDict({"newline": core.image_newline})
-    run = Run("join", folder, {"language": core.language_model, "newline": newline}, peak=1e-3, steps=steps)
-    run.fit(AnswerStage(model, tokenizer, run, scenes, stored, device, rows=8).step, decay=0.35)
-
-
-def train_whole(
-    model: LlavaOnevisionForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerFast,
-    pixels: Tensor,
-    scenes: list[Scene],
-    folder: Path,
-    steps: int,
-    device: torch.device,
-) -> None:
-    """Everything together, end to end."""
-    run = Run("whole", folder, {"model": model}, peak=3e-4, steps=steps)
-    run.fit(AnswerStage(model, tokenizer, run, scenes, pixels, device, rows=8).step, decay=0.8)
+    """The language model learns to read real, thinned video tokens (V, VIDEO_TOKENS, D)."""
+    newline = nn.ParameterDict({"newline": model.model.image_newline})
+    modules = {"language": model.model.language_model, "newline": newline, "probes": probes}
+    run = Run("join", folder, modules, peak=6e-4, steps=steps)
+    lesson = Lesson(model, tokenizer, probes, device)
+    run.fit(AnswerStage(lesson, run, scenes, stored, rows=8).step, decay=0.6)

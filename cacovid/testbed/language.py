@@ -1,15 +1,14 @@
 """Stage "language": the LLM learns to answer from symbolic tokens, with no pixels anywhere.
 
-What makes it learn within minutes, where the plain task sits at guessing: a question's own evidence alone
-at first, then more and more of the video around it; short hints with the asked-for word last, then whole
-questions that are answered with a word, then letters. The next level comes when every kind is learnt.
+What makes it learn within minutes, where the plain task sits at guessing: questions that are one look-up
+first; a question's own evidence alone, then more and more of the video around it; short hints with the
+asked-for word last, then whole questions; and probes that ask every token (see probes.py). The next level
+comes when every kind is learnt, or after a number of steps. Each row also drills the letter of a word.
 """
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import numpy as np
 import torch
@@ -18,59 +17,65 @@ from torch import Tensor, nn
 from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast
 
 from cacovid.testbed.data import SPLITS
-from cacovid.testbed.forms import put
-from cacovid.testbed.packing import VIDEO_TOKENS, Asked, answer_logits, answer_loss, pack
-from cacovid.testbed.questions import Question, make_questions, make_stepping_stones
+from cacovid.testbed.lesson import Lesson, Row, evidence_places
+from cacovid.testbed.packing import VIDEO_TOKENS
+from cacovid.testbed.probes import Probes
+from cacovid.testbed.questions import Question, make_questions
 from cacovid.testbed.scene import CELLS, Scene, make_scene
 from cacovid.testbed.symbols import Symbols, label_batch
-from cacovid.testbed.training import Run, mixed_precision, share, worker
+from cacovid.testbed.training import Run, share, worker
 from cacovid.testbed.words import KINDS
+
+ONE_LOOK_UP: Final = ("color", "shape", "digit")
 
 
 @dataclass(frozen=True)
 class Level:
     """One level of the curriculum.
 
-    `together`: how many of a video's questions share a row, which holds the evidence of these;
-    `extra`: up to so many further tokens; `scenes` a step; `forms`: share of each question form;
-    `cap`: steps after which the next level comes in any case.
+    A row holds the evidence of up to `together` questions, up to `things` whole objects, pairs or groups, and
+    up to `cells` further cells; `rows` a step; `hints`: share of the steps that put all questions as hints;
+    `cap`: steps after which the next level comes in any case; `drill`: the form that drills letters.
     """
 
     together: int
-    extra: int
-    scenes: int
-    forms: dict[str, float]
+    things: int
+    cells: int
+    rows: int
+    hints: float
     cap: int
+    kinds: tuple[str, ...] = field(default=KINDS)
+    drill: str = "echo4"
 
 
-_HINT = {"hint": 1.0}
-LEVELS = (
-    Level(1, 0, 40, _HINT, 500),
-    Level(2, 2, 40, _HINT, 250),
-    Level(4, 5, 40, _HINT, 150),
-    Level(4, 5, 14, {"hint": 0.15, "echo": 0.1, "choose": 0.4, "brief": 0.35}, 1000),
-    Level(8, 100, 10, {"hint": 0.6, "letter": 0.4}, 250),
-    Level(8, 355, 8, {"hint": 0.4, "letter": 0.6}, 10**6),
+LEVELS: Final = (
+    Level(1, 0, 0, 48, 1.0, 100, ONE_LOOK_UP, "echo1"),
+    Level(1, 0, 0, 48, 1.0, 75, (*ONE_LOOK_UP, "after"), "echo2"),
+    Level(2, 1, 0, 48, 1.0, 250, (*ONE_LOOK_UP, "after"), "echo2"),
+    Level(1, 1, 0, 48, 1.0, 150),
+    Level(3, 3, 20, 32, 0.7, 400),
+    Level(5, 8, 60, 24, 0.8, 350),
+    Level(8, 16, VIDEO_TOKENS, 12, 0.6, 10**6),
 )
-_JUDGE_EVERY = 25
-_STONES_BELOW = 4
-"""Levels below this one have stepping stones among their hints."""
-_ROUNDS = 3
+_SINGLE: Final = ("mover", "digit", "shape")
+_JUDGE_EVERY: Final = 25
+_ROUNDS: Final = 3
 """Rounds of questions of one scene to choose from."""
-_SEEDS_FROM = 1_000_000
+_ROWS_A_SCENE: Final = 4
+_SEEDS_FROM: Final = 1_000_000
 """The symbolic scenes of the train split; below lie the ones that are made into videos."""
 
 
-def evidence_places(questions: Sequence[Question]) -> NDArray[np.int64]:
-    """The flat positions of all evidence of some questions, ascending."""
-    return np.array(sorted({f * CELLS + p for question in questions for f, p in question.evidence}))
-
-
-def _keep(rng: np.random.Generator, questions: Sequence[Question], level: Level) -> NDArray[np.int64]:
-    """The places that stay in a row: the evidence, and up to `extra` more."""
+def keep(rng: np.random.Generator, scene: Scene, questions: list[Question], level: Level) -> NDArray[np.int64]:
+    """The places that stay in a row: the evidence, things and cells; three rows in ten have all the cells they may."""
     kept = np.zeros(VIDEO_TOKENS, dtype=bool)
     kept[evidence_places(questions)] = True
-    number = int(rng.integers(0, level.extra + 1))
+    # Pairs come more often: "after" is the hardest look-up and a video has but two of them.
+    things = [*scene.pairs, *scene.groups, *((thing,) for thing in scene.objects if thing.role in _SINGLE)]
+    order = rng.random(len(things)) * np.where(np.arange(len(things)) < len(scene.pairs), 0.3, 1.0)
+    for i in np.argsort(order)[: int(rng.integers(0, level.things + 1))]:
+        kept[[frame * CELLS + patch for thing in things[i] for frame, patch in thing.cells()]] = True
+    number = int(min(1.0, 1.4 * rng.random()) * level.cells)
     kept[rng.permutation(np.flatnonzero(~kept))[:number]] = True
     return np.flatnonzero(kept)
 
@@ -78,113 +83,77 @@ def _keep(rng: np.random.Generator, questions: Sequence[Question], level: Level)
 class LanguageStage:
     """The step function of the stage, with its curriculum as state."""
 
-    def __init__(
-        self,
-        model: LlavaOnevisionForConditionalGeneration,
-        symbols: Symbols,
-        tokenizer: PreTrainedTokenizerFast,
-        run: Run,
-        device: torch.device,
-    ) -> None:
-        self.model, self.symbols, self.tokenizer, self.run, self.device = (
-            model,
-            symbols,
-            tokenizer,
-            run,
-            device,
-        )
-        self.run.state = {"level": 0, "since": 0, "need": dict.fromkeys(KINDS, 1 / _ROUNDS)}
-        self.right: Counter[tuple[str, str]] = Counter()
-        self.seen: Counter[tuple[str, str]] = Counter()
+    def __init__(self, lesson: Lesson, symbols: Symbols, run: Run) -> None:
+        self.lesson, self.symbols, self.run = lesson, symbols, run
+        run.state = {"level": 0, "since": 0, "need": dict.fromkeys(KINDS, 1.0)}
+
+    def _draw(self, scene: Scene, rng: np.random.Generator, level: Level, form: str) -> Row:
+        """A row of questions; the kinds that are learnt already mostly stay out."""
+        first = int(rng.integers(0, 1000))
+        pool = [q for i in range(_ROUNDS) for q in make_questions(scene, first + i) if q.kind in level.kinds]
+        need = np.array([self.run.state["need"][question.kind] for question in pool])
+        number = int(rng.integers((level.together + 1) // 2, level.together + 1))
+        chosen = rng.choice(len(pool), number, replace=False, p=need / need.sum())
+        questions = [pool[i] for i in chosen]
+        kept = keep(rng, scene, questions, level)
+        return Row(scene, kept, [*questions, questions[0]], [form] * number + [level.drill])
+
+    def _drill(self, scene: Scene, rng: np.random.Generator, level: Level) -> Row:
+        """The letters of options with no video in sight, whose tokens are like the words to be found."""
+        asked = make_questions(scene, int(rng.integers(0, 1000)))
+        questions = [asked[i] for i in rng.choice(len(asked), 2, replace=False)]
+        return Row(scene, np.zeros(0, dtype=np.int64), questions, [level.drill] * 2)
 
     def step(self, number: int) -> Tensor:
         level = LEVELS[self.run.state["level"]]
         rank, workers = worker()
         rng = np.random.default_rng([11, number, rank])
+        rows = share(level.rows)
         first = _SEEDS_FROM + (number * workers + rank) * 64
-        scenes = [make_scene((SPLITS["train"], first + i)) for i in range(share(level.scenes))]
+        scenes = [make_scene((SPLITS["train"], first + i)) for i in range(-(-rows // _ROWS_A_SCENE))]
+        # One form a step: rows of one length, hardly any padding.
+        form = "hint" if np.random.default_rng([11, number]).random() < level.hints else "letter"
+        drawn = [self._draw(scenes[i // _ROWS_A_SCENE], rng, level, form) for i in range(rows)]
+        drills = [self._drill(scene, rng, level) for scene in scenes for _ in range(2)]
         glyph, colour = label_batch(scenes)
-        rows: list[list[Asked]] = []
-        names: list[str] = []
-        kept: list[NDArray[np.int64]] = []
-        source: list[int] = []
-        for i, scene in enumerate(scenes):
-            mixed = self._choose(scene, rng)
-            for row in (mixed[j : j + level.together] for j in range(0, len(mixed), level.together)):
-                forms = [str(f) for f in rng.choice(list(level.forms), len(row), p=list(level.forms.values()))]
-                kept.append(_keep(rng, row, level))
-                forms = [form if q.text else "hint" for q, form in zip(row, forms, strict=True)]
-                rows.append([put(q, form) for q, form in zip(row, forms, strict=True)])
-                names += forms
-                source.append(i)
-        packed = pack(self.tokenizer, kept, rows).to(self.device)
-        place = torch.from_numpy(np.concatenate(kept))
-        owner = torch.from_numpy(np.repeat(source, [len(k) for k in kept]))
-        with mixed_precision(self.device):
-            video = self.symbols(
-                self.model, *(t.to(self.device) for t in (glyph[owner, place], colour[owner, place], place))
-            )
-            logits, targets, asked = answer_logits(self.model, packed, video)
-            loss = answer_loss(logits, targets)
-        right = (logits[asked].argmax(-1) == targets[asked]).tolist()
-        for hit, question, form in zip(right, [q for row in rows for q in row], names, strict=True):
-            self.right[question.kind, form] += hit
-            self.seen[question.kind, form] += 1
+        owner = torch.from_numpy(np.repeat(np.arange(rows) // _ROWS_A_SCENE, [len(row.kept) for row in drawn]))
+        place = torch.from_numpy(np.concatenate([row.kept for row in drawn]))
+        device = self.lesson.device
+        video = self.symbols(
+            self.lesson.model, *(t.to(device) for t in (glyph[owner, place], colour[owner, place], place))
+        )
+        loss = self.lesson.loss([*drawn, *drills], video, rng)
         self._judge(number, float(loss.detach()))
         return loss
 
-    def _choose(self, scene: Scene, rng: np.random.Generator) -> list[Question]:
-        """Three rounds of questions, of which the kinds that are learnt already mostly stay out."""
-        need = self.run.state["need"]
-        pool = [q for number in range(_ROUNDS) for q in make_questions(scene, number)]
-        chosen = [q for q in pool if rng.random() < need[q.kind]] or pool[:1]
-        if self.run.state["level"] < _STONES_BELOW:
-            chosen += [q for q in make_stepping_stones(scene, int(rng.integers(0, 100))) if rng.random() < 0.6]
-        return [chosen[j] for j in rng.permutation(len(chosen))]
-
-    def _gather(self) -> None:
-        """Add up all workers' counts, so that all of them decide alike."""
-        if worker()[1] == 1:
-            return
-        counts: list[Any] = [None] * worker()[1]
-        torch.distributed.all_gather_object(counts, (self.right, self.seen))
-        self.right, self.seen = (sum((c[i] for c in counts), Counter()) for i in (0, 1))
-
     def _judge(self, number: int, loss: float) -> None:
-        """Log the accuracy by form and kind now and then, and move up when the level is learnt."""
+        """Log now and then, and move up when the level is learnt."""
         state = self.run.state
         state["since"] += 1
         if (number + 1) % _JUDGE_EVERY:
             return
-        self._gather()
-        shares = {key: self.right[key] / self.seen[key] for key in self.seen}
-        table = {
-            form: {kind: round(shares[kind, form], 3) for kind in (*KINDS, "before", "pair") if (kind, form) in shares}
-            for form in {form for _, form in shares}
-        }
-        self.run.log(number + 1, loss=round(loss, 4), level=state["level"], accuracy=table)
-        self.right.clear()
-        self.seen.clear()
-        for kind in KINDS:
-            own = [part for (name, form), part in shares.items() if name == kind and form != "echo"] or [0.0]
-            state["need"][kind] = min(1.0, max(0.1, 2.0 * (1 - sum(own) / len(own))))
-        learnt = min(shares.values()) > 0.85 and sum(shares.values()) / len(shares) > 0.93
+        shares, lines = self.lesson.report()
+        self.run.log(number + 1, loss=round(loss, 4), level=state["level"], **lines)
+        asked = [part for (form, _), part in shares.items() if not form.startswith("echo")]
+        learnt = min(asked) > 0.85 and sum(asked) / len(asked) > 0.93
         if learnt or state["since"] >= LEVELS[state["level"]].cap:
             state["level"], state["since"] = min(state["level"] + 1, len(LEVELS) - 1), 0
+        for kind in KINDS:
+            own = [part for (form, name), part in shares.items() if name == kind and not form.startswith("echo")]
+            state["need"][kind] = min(1.0, max(0.1, 2.0 * (1 - sum(own) / max(1, len(own)))))
 
 
 def train_language(
     model: LlavaOnevisionForConditionalGeneration,
     tokenizer: PreTrainedTokenizerFast,
+    symbols: Symbols,
+    probes: Probes,
     folder: Path,
     steps: int,
     device: torch.device,
-) -> Symbols:
-    """Train the language model in place (or load what an earlier run trained); returns the symbols."""
-    symbols = Symbols(tokenizer, model.model.image_newline.numel()).to(device)
+) -> None:
+    """Train language model and symbols in place, or load what an earlier run trained."""
     newline = nn.ParameterDict({"newline": model.model.image_newline})
-    modules = {"language": model.model.language_model, "newline": newline, "symbols": symbols}
-    run = Run("language", folder, modules, peak=1.5e-3, steps=steps)
-    stage = LanguageStage(model, symbols, tokenizer, run, device)
-    run.fit(stage.step, decay=0.1)
-    return symbols
+    modules = {"language": model.model.language_model, "newline": newline, "symbols": symbols, "probes": probes}
+    run = Run("language", folder, modules, peak=1e-3, steps=steps)
+    run.fit(LanguageStage(Lesson(model, tokenizer, probes, device), symbols, run).step, decay=0.35)

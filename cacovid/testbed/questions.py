@@ -172,29 +172,6 @@ def make_questions(scene: Scene, round_number: int = 0) -> list[Question]:
     return [found[kind] for kind in KINDS]
 
 
-def make_stepping_stones(scene: Scene, round_number: int = 0) -> list[Question]:
-    """Easier hints for training alone, each of which needs one step of what a hard kind needs.
-
-    "before": the forerunner of an object (it can be read off the later object, which has seen it);
-    "pair": which of two objects comes first or last.
-    """
-    rng = np.random.default_rng([*scene.seed, 6007, round_number])
-    stones = []
-    for first, then in scene.pairs:
-        evidence = tuple(sorted(first.cells() + then.cells()))
-        stones.append(Question("before", "", f"before {then.glyph}", (first.glyph,) * 4, 0, evidence))
-    asker = _Asker(scene, rng)
-    for _ in range(2):
-        one, two = (asker.named[i] for i in rng.permutation(len(asker.named))[:2])
-        if abs(one.start - two.start) >= ORDER_GAP:
-            last = bool(rng.integers(0, 2))
-            right = one if (one.start > two.start) == last else two
-            evidence = tuple(sorted(one.cells()[:3] + two.cells()[:3]))
-            hint = f"{'last' if last else 'first'} {one.glyph} {two.glyph}"
-            stones.append(Question("pair", "", hint, (right.glyph,) * 4, 0, evidence))
-    return stones
-
-
 def words_in_questions() -> list[str]:
     """Every word that can stand in an option."""
     return [*SHAPES, *DIGITS, *COLOUR_NAMES, *NUMBERS, *DIRECTIONS]

@@ -134,4 +134,4 @@ def train_sight(
         "probe": probe,
     }
     run = Run("sight", folder, modules, peak=1e-3, steps=steps)
-    run.fit(SightStage(model, probe, pixels, labels, run, device).step, warmup=100, decay=0.4)
+    run.fit(SightStage(model, probe, pixels, labels, run, device).step, warmup=50, decay=0.5)

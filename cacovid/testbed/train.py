@@ -6,6 +6,8 @@ Stop it whenever you like: the same command goes on where it was.
 import argparse
 import json
 import os
+import signal
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +18,10 @@ from transformers import LlavaOnevisionProcessor
 
 from cacovid.testbed.curve import draw_curve
 from cacovid.testbed.data import split_seeds
-from cacovid.testbed.join import features, train_align, train_join, train_whole
+from cacovid.testbed.join import features, train_align, train_join
 from cacovid.testbed.language import train_language
 from cacovid.testbed.model import build_model
+from cacovid.testbed.probes import Probes
 from cacovid.testbed.scene import make_scene
 from cacovid.testbed.sight import load_pixels, train_sight
 from cacovid.testbed.symbols import Symbols, label_batch
@@ -26,7 +29,7 @@ from cacovid.testbed.tokenizer import build_processor, save_processor
 from cacovid.testbed.training import use_training_attention, worker
 from cacovid.testbed.videos import make_videos
 
-STEPS: Final = {"language": 3400, "sight": 2500, "align": 350, "join": 1600, "whole": 150}
+STEPS: Final = {"language": 1850, "sight": 1000, "align": 300, "join": 350}
 """Stage -> optimiser steps, in the order in which the stages run."""
 
 
@@ -39,7 +42,9 @@ class Trainer:
         self.model = build_model(self.processor)
         self.model.to(device)  # type: ignore[arg-type]
         use_training_attention(self.model)
-        self.symbols: Symbols | None = None
+        width = self.model.model.image_newline.numel()
+        self.probes = Probes(self.processor.tokenizer, width).to(device)
+        self.symbols = Symbols(self.processor.tokenizer, width).to(device)
         self.seeds = split_seeds("train", videos)
 
     def pixels(self) -> torch.Tensor:
@@ -48,8 +53,8 @@ class Trainer:
 
     def language(self) -> None:
         """The LLM, on symbols."""
-        tokenizer = self.processor.tokenizer
-        self.symbols = train_language(self.model, tokenizer, self.work, self.steps["language"], self.device)
+        rest = (self.symbols, self.probes, self.work, self.steps["language"], self.device)
+        train_language(self.model, self.processor.tokenizer, *rest)
 
     def sight(self) -> None:
         """The vision tower, on labels."""
@@ -59,7 +64,6 @@ class Trainer:
     def align(self) -> None:
         """Tower and projector, on the LLM's symbols."""
         labels = label_batch([make_scene(seed) for seed in self.seeds])
-        assert self.symbols is not None
         train_align(self.model, self.symbols, self.pixels(), labels, self.work, self.steps["align"], self.device)
 
     def join(self) -> None:
@@ -69,18 +73,14 @@ class Trainer:
         done = (self.work / "join.pt").exists()
         stored = torch.empty(0) if done else features(self.model, self.pixels()[rank::workers], self.device)
         scenes = [make_scene(seed) for seed in self.seeds[rank::workers]]
-        train_join(self.model, self.processor.tokenizer, stored, scenes, self.work, self.steps["join"], self.device)
-
-    def whole(self) -> None:
-        """All of it, from pixels to letters."""
-        scenes = [make_scene(seed) for seed in self.seeds]
-        train_whole(
+        train_join(
             self.model,
             self.processor.tokenizer,
-            self.pixels(),
+            self.probes,
+            stored,
             scenes,
             self.work,
-            self.steps["whole"],
+            self.steps["join"],
             self.device,
         )
 
@@ -150,7 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if workers == 1:
             _work(0, *rest)
         else:
-            torch.multiprocessing.spawn(_work, args=rest, nprocs=workers)
+            # Told to stop, take the workers along: they are daemons of a process that ends in the ordinary way.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+            torch.multiprocessing.spawn(_work, args=rest, nprocs=workers, daemon=True)
     write_log(options.work, options.out / "training.jsonl")
     draw_curve(options.out / "training.jsonl", options.out / "training.png")
 

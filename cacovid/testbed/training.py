@@ -14,6 +14,8 @@ from tqdm import tqdm
 from transformers import LlavaOnevisionForConditionalGeneration
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from cacovid.testbed.muon import Muon
+
 _ATTENTION = "sdpa_float32"
 
 
@@ -71,14 +73,27 @@ class Run:
     """One stage of training: a step function called `steps` times, saved and logged on the way.
 
     `step(number)` returns the loss; it draws its own data from the step and the worker alone, so that a
-    resumed run sees what an unbroken one would see. `modules` holds all that learns.
+    resumed run sees what an unbroken one would see. `modules` holds all that learns: the matrices of linear
+    layers by Muon at twenty times the rate `peak`, all else (and whatever is called a probe) by AdamW at `peak`.
     """
 
     def __init__(self, name: str, folder: Path, modules: dict[str, nn.Module], peak: float, steps: int) -> None:
-        self.name, self.folder, self.modules, self.peak, self.steps = name, folder, modules, peak, steps
+        self.name, self.folder, self.modules, self.steps = name, folder, modules, steps
         weights = {id(p): p for module in modules.values() for p in module.parameters() if p.requires_grad}
         self.weights = list(weights.values())
-        self.optimizer = torch.optim.AdamW(self.weights, lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
+        hidden = {
+            id(part.weight)
+            for name, module in modules.items()
+            if not name.startswith("probe")
+            for part in module.modules()
+            if isinstance(part, nn.Linear)
+        }
+        matrices = [weight for key, weight in weights.items() if key in hidden]
+        others = [weight for key, weight in weights.items() if key not in hidden]
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "muon": Muon(matrices, lr=20 * peak),
+            "adamw": torch.optim.AdamW(others, lr=peak, betas=(0.9, 0.98), weight_decay=0.01),
+        }
         self.state: dict[str, Any] = {}
         """Further JSON-like state of the stage (such as a curriculum's level), saved with the rest."""
         self.clock = 0.0
@@ -106,7 +121,7 @@ class Run:
         data: dict[str, Any] = {name: module.state_dict() for name, module in self.modules.items()}
         data |= {"step": step, "state": self.state, "clock": self.clock}
         if whole:
-            data["optimizer"] = self.optimizer.state_dict()
+            data["optimizers"] = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         temporary = path.with_suffix(".tmp")
         torch.save(data, temporary)
         os.replace(temporary, path)
@@ -115,15 +130,15 @@ class Run:
         data = torch.load(path, weights_only=True)
         for name, module in self.modules.items():
             module.load_state_dict(data[name])
-        if "optimizer" in data:
-            self.optimizer.load_state_dict(data["optimizer"])
+        for name, state in data.get("optimizers", {}).items():
+            self.optimizers[name].load_state_dict(state)
         self.state, self.clock = data["state"], data["clock"]
         return int(data["step"])
 
     def _rate(self, step: int, warmup: int, decay: float) -> float:
-        """Warm up, hold, then fall linearly to a twentieth over the last share `decay` of the steps."""
+        """Share of the peak rates: up, hold, then fall linearly to a twentieth over the last share `decay`."""
         left = (self.steps - step) / max(1.0, decay * self.steps)
-        return self.peak * min(1.0, (step + 1) / warmup, max(left, 0.05))
+        return min(1.0, (step + 1) / warmup, max(left, 0.05))
 
     def fit(
         self, step_loss: Callable[[int], Tensor], warmup: int = 50, decay: float = 0.3, save_every: int = 50
@@ -135,20 +150,22 @@ class Run:
             self._load(self.finished)
             return
         begin = self._load(self.partial) if self.partial.exists() else 0
+        peaks = [float(optimizer.defaults["lr"]) for optimizer in self.optimizers.values()]
         bar: Iterable[int] = tqdm(
             range(begin, self.steps), desc=self.name, initial=begin, total=self.steps, disable=worker()[0] > 0
         )
         for step in bar:
             started = time.monotonic()
-            for group in self.optimizer.param_groups:
-                group["lr"] = self._rate(step, warmup, decay)
             loss = step_loss(step)
-            self.optimizer.zero_grad(set_to_none=True)
+            for weight in self.weights:
+                weight.grad = None
             loss.backward()
             if worker()[1] > 1:
                 _average_gradients(self.weights)
             nn.utils.clip_grad_norm_(self.weights, 1.0)
-            self.optimizer.step()
+            for optimizer, peak in zip(self.optimizers.values(), peaks, strict=True):
+                optimizer.param_groups[0]["lr"] = peak * self._rate(step, warmup, decay)
+                optimizer.step()
             self.clock += time.monotonic() - started
             if (step + 1) % save_every == 0:
                 self._save(self.partial, step + 1, whole=True)

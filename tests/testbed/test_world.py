@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from cacovid.testbed.data import SPLITS, VIDEOS, split_seeds
+from cacovid.testbed.evaluate import judge
+from cacovid.testbed.forms import put
 from cacovid.testbed.glyphs import digit_indices
 from cacovid.testbed.questions import make_questions
 from cacovid.testbed.render import RAW_FRAMES, STEP, moment_frames, render
@@ -138,3 +140,29 @@ def test_labels_follow_the_cells(scenes: list[Scene]) -> None:
     glyph, _ = scene_labels(scenes[0])
     assert np.flatnonzero(glyph < BACKGROUND).tolist() == [f * 25 + p for f, p in scenes[0].object_cells()]
     assert (glyph > BACKGROUND).sum() == len(scenes[0].clutter_cells())
+
+
+def test_drills_show_so_many_options_and_the_right_one_among_them(scenes: list[Scene]) -> None:
+    for question in make_questions(scenes[0]):
+        for count in (1, 2, 4):
+            asked = put(question, f"echo{count}")
+            shown = [line for line in asked.text.split("<|im_end|>")[0].strip().split("\n")]
+            assert len(shown) == count
+            assert f"{question.letter}. {question.word}" in shown
+            assert asked.text.endswith(f" {question.word}, option")
+            assert asked.answer == f" {question.letter}"
+    with pytest.raises(ValueError, match="'brief' is not one of hint, letter, echo1"):
+        put(make_questions(scenes[0])[0], "brief")
+
+
+def test_the_quality_bar_is_judged_part_by_part() -> None:
+    def row(right: int, worst: int) -> dict[str, tuple[int, int]]:
+        return {kind: (worst if kind == "count" else right, 100) for kind in KINDS}
+
+    good = judge({"all tokens": row(95, 76), "no video": row(25, 25), "random 10%": row(60, 60)})
+    assert len(good) == 4
+    assert all(good.values())
+    weak = judge({"all tokens": row(95, 74), "no video": row(31, 31), "random 10%": row(80, 74)})
+    assert list(weak.values()) == [True, False, False, False]
+    assert judge({"all tokens": row(89, 89)})["all tokens: at least 90% overall"] is False
+    assert list(judge({"no video": row(30, 30)})) == ["no video: at most 30%"]
