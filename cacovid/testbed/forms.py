@@ -1,6 +1,7 @@
 """The ways in which a question is put to the model: a hint of a few words, the benchmark's form, a drill."""
 
 from collections.abc import Sequence
+from zlib import crc32
 
 from cacovid.testbed.packing import CHAT, Asked, Wrapping
 from cacovid.testbed.questions import Question
@@ -19,7 +20,10 @@ def put(question: Question, form: str, wrapping: Wrapping = CHAT) -> Asked:
     if form == "letter":
         return Asked(f"\n\n{question.prompt()}{wrapping.tail}", question.reply, question.kind)
     if form in ("echo1", "echo2", "echo4"):
-        shown = sorted((question.answer + i) % len(question.options) for i in range(int(form[-1])))
+        # Which others are on show must not tell the answer: by a number that has nothing to do with it.
+        others = [i for i in range(len(question.options)) if i != question.answer]
+        turn = crc32(question.text.encode()) % len(others)
+        shown = sorted([question.answer, *(others[turn:] + others[:turn])[: int(form[-1]) - 1]])
         lines = "\n".join(f"{LETTERS[i]}. {question.options[i]}" for i in shown)
         start = question.reply.removesuffix(f" {question.letter}")
         return Asked(f"\n\n{lines}{wrapping.tail}{start}", f" {question.letter}", question.kind)

@@ -155,6 +155,20 @@ def test_drills_show_so_many_options_and_the_right_one_among_them(scenes: list[S
         put(make_questions(scenes[0])[0], "brief")
 
 
+def test_the_letters_on_show_do_not_tell_the_answer() -> None:
+    """Of two options on show, either letter of a pair is the right one about as often."""
+    right: Counter[tuple[str, str]] = Counter()
+    for number in range(150):
+        for question in make_questions(make_scene((0, number))):
+            letters = "".join(
+                line[0] for line in put(question, "echo2").text.split("<|im_end|>")[0].strip().split("\n")
+            )
+            right[letters, question.letter] += 1
+    for pair in {pair for pair, _ in right}:
+        first, second = (right[pair, letter] for letter in pair)
+        assert 0.35 < first / (first + second) < 0.65
+
+
 def test_the_quality_bar_is_judged_part_by_part() -> None:
     def row(right: int, worst: int) -> dict[str, tuple[int, int]]:
         return {kind: (worst if kind == "count" else right, 100) for kind in KINDS}
