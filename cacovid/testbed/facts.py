@@ -1,7 +1,6 @@
-"""Facts about single cells that an answer needs: dense labels for the language model's video tokens.
+"""What a scene's cells tell, of each cell and of each named object: labels for the probes (see probes.py).
 
-A question says once what was right; these say it at every cell of every object. A linear probe on the
-hidden states of the video tokens half-way up the language model is trained on them and thrown away.
+A question says once what was right; these say it at every cell of every object and at every name.
 """
 
 from typing import Final

@@ -6,7 +6,7 @@ asked-for word last, then whole questions; and probes that ask every token (see 
 comes when every kind is learnt, or after a number of steps. Each row also drills the letter of a word.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -44,7 +44,7 @@ class Level:
     rows: int
     hints: float
     cap: int
-    kinds: tuple[str, ...] = field(default=KINDS)
+    kinds: tuple[str, ...] = KINDS
     drill: str = "echo4"
 
 
