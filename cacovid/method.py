@@ -68,6 +68,10 @@ class Method(ABC):  # noqa: B024  every hook is optional: `full` has none
         hooks: dict[Stage, str] = {"pre-LLM": "compress", "in-LLM": "prune_layer", "decode": "visible"}
         return tuple(s for s, hook in hooks.items() if getattr(type(self), hook) is not getattr(Method, hook))
 
+    def identity(self) -> dict[str, str]:
+        """What besides the fields can change this method's numbers, such as the hash of weights that it loads."""
+        return {}
+
     def budget(self, video_tokens: int) -> int:
         """Tokens to keep of `video_tokens`: computed once a video, the same for every method."""
         return tokens_to_keep(self.retention, video_tokens)

@@ -11,7 +11,7 @@ import torch
 from cacovid.backbones import LlavaOnevision, VideoRequest
 from cacovid.method import Method
 from cacovid.registry import build_method, method_names
-from tiny import tiny_model, tiny_processor
+from tiny import tiny_model, tiny_policy_folder, tiny_processor
 
 torch.set_num_threads(1)  # tiny tensors: threads only cost, and test workers share the cores
 
@@ -25,6 +25,9 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("attention_topk", {"rounding": "ceil"}),
     ("attention_topk", {"variant": "B1"}),
     ("attention_topk", {"variant": "B3", "layer": 1}),
+    ("cacovid", {"importance_share": 1.0}),
+    ("cacovid", {"importance_share": 0.0}),
+    ("cacovid", {"attention": "causal", "frame_cap": 4.0}),
     ("downsample+attention_topk", {"attention_topk.variant": "B1", "share": 0.5}),
 ]
 """Settings other than the defaults. Every registered method is tested with its defaults without being listed."""
@@ -41,7 +44,9 @@ class Case:
         return "-".join([self.name, *(f"{k}={v}" for k, v in self.settings.items())])
 
     def build(self, retention: float = 1.0) -> Method:
-        return build_method(self.name, retention=retention, **self.settings)
+        # A policy belongs to one LLM: the defaults name none.
+        trained = {"policy": tiny_policy_folder()} if self.name == "cacovid" else {}
+        return build_method(self.name, retention=retention, **trained, **self.settings)
 
 
 CASES = [Case(name) for name in method_names()] + [Case(*variant) for variant in VARIANTS]

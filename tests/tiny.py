@@ -1,5 +1,10 @@
 """Small real models and processors, made in code: the published checkpoints' layout, random weights."""
 
+import atexit
+import tempfile
+from functools import cache
+from pathlib import Path
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -12,6 +17,9 @@ from transformers import (
     Qwen2Config,
     SiglipVisionConfig,
 )
+
+from cacovid.policy.checkpoint import save_policy
+from cacovid.policy.network import CompressionPolicy
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
@@ -92,3 +100,23 @@ def tiny_model(
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model.eval()
+
+
+def tiny_policy(attention: str = "bidirectional") -> CompressionPolicy:
+    """A policy for `tiny_model`, with random heads whose scores differ."""
+    policy = CompressionPolicy.from_llm(tiny_model().model.language_model, attention)
+    torch.manual_seed(1)
+    for head in (policy.token_compress, policy.frame_compress):
+        for part in head:
+            if isinstance(part, torch.nn.Linear):
+                torch.nn.init.normal_(part.weight, std=part.in_features**-0.5 * 2)
+    return policy
+
+
+@cache
+def tiny_policy_folder() -> str:
+    """`tiny_policy` as it is saved, in a folder that lasts as long as the process."""
+    folder = tempfile.TemporaryDirectory()
+    save_policy(tiny_policy(), Path(folder.name))
+    atexit.register(folder.cleanup)
+    return folder.name

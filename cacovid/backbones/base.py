@@ -114,7 +114,7 @@ class Backbone(ABC):
         with clock.stage("prefill"):
             state = self.decoder.prefill(sequences, method)
         stopping = Stopping.from_config(self.model.generation_config, max_new_tokens, stop_strings)
-        prompts = [torch.cat(self._penalised(r.prompt)) for r in requests]
+        prompts = [torch.cat(self.penalised(r.prompt)) for r in requests]
         with clock.stage("decode"):
             generated = generate(
                 self.decoder, state, method, self.tokenizer, prompts, stopping, keep_logits=keep_logits
@@ -196,7 +196,7 @@ class Backbone(ABC):
             flops_full=flops(full, [full] * len(visible), 0),
         )
 
-    def _penalised(self, prompt: str) -> tuple[Tensor, Tensor, Tensor]:
+    def penalised(self, prompt: str) -> tuple[Tensor, Tensor, Tensor]:
         """The ids that a repetition penalty sees: the prompt's, the video placeholder among them."""
         before, after = self.prompt_ids(prompt)
         return before, before.new_tensor([self.video_token_id]), after

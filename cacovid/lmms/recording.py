@@ -78,12 +78,13 @@ def open_run(
 
 
 def plain_fields(method: Method) -> dict[str, Any]:
-    """A method's fields as plain data; the parts of a composed one by name."""
+    """A method's fields and `identity` as plain data; the parts of a composed one by name."""
 
     def plain(value: Any) -> Any:
         return {"class": type(value).__qualname__, **plain_fields(value)} if isinstance(value, Method) else value
 
-    return json.loads(canonical({f.name: plain(getattr(method, f.name)) for f in fields(method)}))
+    values = {f.name: plain(getattr(method, f.name)) for f in fields(method)}
+    return json.loads(canonical(values | method.identity()))
 
 
 def _code(method: Method, backbone: type) -> list[str]:

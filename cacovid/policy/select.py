@@ -1,0 +1,137 @@
+"""From the policy's logits to the tokens that stay: CaCoVID's selection at evaluation.
+
+Everything whose size depends on the budget alone is a Python int, everything that depends on the logits stays a
+tensor: there is no loop over tokens or frames and no host synchronisation, and it takes whole batches.
+"""
+
+from dataclasses import dataclass
+from math import floor
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from cacovid.policy.network import keep_scores
+
+FRAME_SHARPNESS = 3.0
+"""The largest frame score after scaling: softmax shares differ by a factor of e^6 at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How many tokens a selection keeps, and in which way.
+
+    keep: all tokens; important: those by importance, the other ones evenly spaced; scale: what the frame shares
+    are multiplied by before rounding; cap: most of a frame's tokens by importance; ceiling: largest frame share.
+    """
+
+    keep: int
+    important: int
+    scale: int
+    cap: int
+    ceiling: float
+
+    @classmethod
+    def of(
+        cls,
+        retention: float,
+        frames: int,
+        tokens_per_frame: int,
+        importance_share: float,
+        frame_cap: float,
+        keep: int | None = None,
+    ) -> "Quota":
+        """The release's counts for a retention ratio r of T frames of S tokens.
+
+        importance_share: a in [0, 1]; frame_cap: c, as a share of a frame's tokens (1.5 r in the release).
+        `keep` is floor(r T S) unless it is given.
+        """
+        total = frames * tokens_per_frame
+        keep = floor(retention * total) if keep is None else keep
+        return cls(
+            keep=keep,
+            important=min(keep, floor(importance_share * retention * total)),
+            scale=round(importance_share * retention * total),
+            cap=int(importance_share * tokens_per_frame * frame_cap),
+            ceiling=frame_cap / (frames * retention),
+        )
+
+
+def allocate(scores: Float[Tensor, "B T"], quota: Quota, tokens_per_frame: int) -> Int64[Tensor, "B T"]:
+    """Tokens by importance that each frame gets; every row sums to `quota.important`.
+
+    Shares are a softmax of the scaled frame scores, clipped and renormalised; counts are rounded (half to even)
+    and clipped to [1, cap]. What is too many is then taken one at a time from the largest count, what is too few
+    is given to the smallest, the first of equals: in closed form, a level that counts are cut down or filled up to.
+    """
+    frames = scores.shape[1]
+    largest = scores.abs().amax(1, keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)
+    scores = FRAME_SHARPNESS * scores / largest
+    share = scores.softmax(1).clamp(1 / (2 * frames), quota.ceiling)
+    share = share / share.sum(1, keepdim=True)
+    count = (share * quota.scale).round().long().clamp(1, quota.cap)
+    levels = torch.arange(tokens_per_frame + 1, device=scores.device)
+
+    def settle(
+        bounded: Int64[Tensor, "B T V"],
+    ) -> tuple[Int64[Tensor, "B T"], Int64[Tensor, "B 1"], Int64[Tensor, "B 1"]]:
+        """The counts at the highest level that does not ask for too many, that level, and how many are left over."""
+        totals = bounded.sum(1)  # (B, V), rising with the level
+        level = ((totals <= quota.important).sum(1, keepdim=True) - 1).clamp_min(0)  # (B, 1)
+        settled = bounded.gather(2, level[..., None].expand(-1, frames, 1))[..., 0]
+        return settled, level, quota.important - settled.sum(1, keepdim=True)
+
+    down, level, rest = settle(torch.minimum(count[..., None], levels))
+    cut = count > level
+    # The first ones were cut once more, so that what is left over goes to the last ones.
+    down = down + (cut & (cut.cumsum(1) > cut.sum(1, keepdim=True) - rest))
+    up, level, rest = settle(torch.maximum(count[..., None], levels))
+    low = count <= level
+    up = up + (low & (low.cumsum(1) <= rest))
+    return torch.where(count.sum(1, keepdim=True) > quota.important, down, up)
+
+
+def select(
+    token_logits: Float[Tensor, "B N 2"], frame_logits: Float[Tensor, "B T 2"], quota: Quota
+) -> Bool[Tensor, "B N"]:
+    """True at the tokens that stay. Of equal scores the earlier token stays.
+
+    In each frame the tokens of the highest keep - drop logit, as many as `allocate` says; then, of all tokens
+    not yet kept, in order over the whole video, those at round(linspace(0, rest - 1, m)).
+
+    `quota.keep` tokens stay wherever `quota.cap` is within a frame; the release allows larger caps, and keeps
+    too few when all is by importance. Ours differs: the release ranks softmax(0.001 s), in which nearly equal
+    scores can tie; ours ranks s itself.
+    """
+    frames = frame_logits.shape[1]
+    scores = keep_scores(token_logits).unflatten(1, (frames, -1))  # (B, T, S)
+    count = allocate(keep_scores(frame_logits), quota, scores.shape[2])
+    order = scores.argsort(dim=2, descending=True, stable=True)
+    rank = torch.empty_like(order)
+    rank.scatter_(2, order, torch.arange(scores.shape[2], device=scores.device).expand_as(order))
+    kept = (rank < count[..., None]).flatten(1)  # (B, N)
+    return kept | _spread(kept, quota.keep) if quota.important < quota.keep else kept
+
+
+def _spread(kept: Bool[Tensor, "B N"], keep: int) -> Bool[Tensor, "B N"]:
+    """True at what makes each row up to `keep`, evenly spaced among the tokens that are not in `kept`.
+
+    The positions are those of `evenly_spaced`, for counts that are tensors.
+    """
+    total = kept.shape[1]
+    missing, left = keep - kept.sum(1, keepdim=True), (~kept).sum(1, keepdim=True)  # (B, 1)
+    number = torch.arange(keep, device=kept.device)
+    steps = (missing - 1).clamp_min(1)
+    numerator = number * (left - 1)
+    below, rest = numerator // steps, 2 * (numerator % steps)
+    place = below + ((rest > steps) | ((rest == steps) & (below % 2 == 1)))
+    chosen = kept.new_zeros(len(kept), total + 1)
+    chosen.scatter_(1, torch.where(number < missing, place, total), True)
+    chosen[:, total] = False
+    # Tokens before the first one left look up the last column.
+    return chosen.gather(1, ((~kept).cumsum(1) - 1) % (total + 1)) & ~kept
+
+
+def positions_of(mask: Bool[Tensor, "B N"], keep: int) -> Int64[Tensor, "B K"]:
+    """The flat positions of `keep` True entries a row, ascending, without asking the device how many there are."""
+    return mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :keep]

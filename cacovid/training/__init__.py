@@ -1,0 +1,1 @@
+"""Training of CaCoVID's policy: combinatorial policy optimisation with online combination-space sampling."""

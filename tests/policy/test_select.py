@@ -1,0 +1,86 @@
+"""The selection without loops equals a straight one with loops, token by token and frame by frame."""
+
+from math import floor
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cacovid.policy.select import Quota, allocate, positions_of, select
+
+
+def naive_counts(scores: torch.Tensor, quota: Quota) -> list[int]:
+    """The release's allocation, one token at a time."""
+    frames = len(scores)
+    scores = scores / scores.abs().max() * 3
+    share = scores.softmax(0).clip(1 / (2 * frames), quota.ceiling)
+    share = share / share.sum()
+    count = (share * quota.scale).round().clip(1, quota.cap).long()
+    while count.sum() > quota.important:
+        count[count.argmax()] -= 1
+    while count.sum() < quota.important:
+        count[count.argmin()] += 1
+    return count.tolist()
+
+
+def naive_select(token_logits: torch.Tensor, frame_logits: torch.Tensor, quota: Quota) -> torch.Tensor:
+    """The release's selection, frame by frame."""
+    frames = len(frame_logits)
+    scores = (token_logits[:, 1] - token_logits[:, 0]).view(frames, -1)
+    kept = torch.zeros(scores.shape, dtype=torch.bool)
+    for frame, count in enumerate(naive_counts(frame_logits[:, 1] - frame_logits[:, 0], quota)):
+        kept[frame, scores[frame].argsort(descending=True, stable=True)[:count]] = True
+    kept = kept.flatten()
+    rest = (~kept).nonzero().flatten()
+    missing = quota.keep - int(kept.sum())
+    at = [round(i * (len(rest) - 1) / (missing - 1)) if missing > 1 else 0 for i in range(missing)]
+    kept[rest[at]] = True
+    return kept
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    frames=st.integers(1, 9),
+    size=st.integers(2, 30),
+    retention=st.sampled_from([0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 0.9]),
+    share=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
+    cap=st.sampled_from([0.5, 1.0, 1.5, 4.0]),
+    seed=st.integers(0, 10_000),
+)
+def test_equals_the_loops(frames: int, size: int, retention: float, share: float, cap: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    tokens, scores = torch.randn(3, frames * size, 2), torch.randn(3, frames, 2)
+    quota = Quota.of(retention, frames, size, share, min(1.0, cap * retention))
+    if quota.keep < 1:
+        return
+    kept = select(tokens, scores, quota)
+    for row in range(3):
+        assert torch.equal(kept[row], naive_select(tokens[row], scores[row], quota))
+    assert (kept.sum(1) == quota.keep).all()
+    assert torch.equal(positions_of(kept, quota.keep)[1], kept[1].nonzero().flatten())
+
+
+def test_more_important_frames_get_more() -> None:
+    quota = Quota.of(0.25, 8, 25, 1.0, 0.375)
+    counts = allocate(torch.arange(8.0)[None], quota, 25)[0]
+    assert counts.sum() == floor(0.25 * 200)
+    # What is left over goes to the first of the smallest, one each.
+    assert (counts.diff() >= -1).all() and counts[-1] > counts[0]
+    assert counts.max() <= quota.cap
+
+
+def test_equal_scores_share_evenly_and_keep_the_earlier_tokens() -> None:
+    quota = Quota.of(0.2, 4, 10, 1.0, 0.3)
+    kept = select(torch.zeros(1, 40, 2), torch.zeros(1, 4, 2), quota)[0].view(4, 10)
+    assert kept.sum(1).tolist() == [2, 2, 2, 2]
+    assert kept[:, :2].all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_logits_decide_what_is_kept_by_importance_alone(share: float) -> None:
+    torch.manual_seed(0)
+    quota = Quota.of(0.2, 4, 25, share, 0.3)
+    scores = torch.randn(2, 4, 2)
+    first, second = (select(torch.randn(1, 100, 2), scores[:1], quota) for _ in range(2))
+    assert torch.equal(first, second) == (share == 0.0)
