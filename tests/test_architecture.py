@@ -45,7 +45,9 @@ def test_the_arrows_between_packages(package):
 
 def test_baselines_do_not_import_one_another():
     for path in files("baselines"):
-        assert path.name == "__init__.py" or "baselines" not in imports(path), path.name
+        # The checks against golden vectors look at the methods.
+        if path.parent.name != "fidelity":
+            assert path.name == "__init__.py" or "baselines" not in imports(path), path.name
 
 
 def test_analysis_reads_results_without_torch():

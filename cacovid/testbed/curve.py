@@ -14,9 +14,9 @@ from cacovid.testbed.words import KINDS
 
 
 def _best_form(row: dict[str, Any]) -> dict[str, float]:
-    """Accuracy by kind in the benchmark's form, or in hints while a stage has nothing else."""
+    """Accuracy by kind in the benchmark's form, or in hints or letters alone while a stage has nothing else."""
     table = row["accuracy"]
-    return dict(table.get("letter") or table["hint"])
+    return dict(table.get("letter") or table.get("hint") or table["echo"])
 
 
 def draw_curve(log: Path, picture: Path) -> None:

@@ -3,7 +3,9 @@
 What makes it learn within minutes, where the plain task sits at guessing: questions that are one look-up
 first; a question's own evidence alone, then more and more of the video around it; short hints with the
 asked-for word last, then whole questions; and probes that ask every token (see probes.py). The next level
-comes when every kind is learnt, or after a number of steps. Each row also drills the letter of a word.
+comes when every kind is learnt, or after a number of steps. The letters of options come before all else,
+with no video at all, and are drilled further on the way: beside the other lessons they are not learnt from
+nothing, and are forgotten at once where these begin without them.
 """
 
 from dataclasses import dataclass
@@ -34,34 +36,36 @@ class Level:
     """One level of the curriculum.
 
     A row holds the evidence of up to `together` questions, up to `things` whole objects, pairs or groups, and
-    up to `cells` further cells; `rows` a step; `hints`: share of the steps that put all questions as hints;
-    `cap`: steps after which the next level comes in any case; `drill`: the form that drills letters.
+    up to `cells` further cells; `rows` a step, and beside them `drills` rows that drill letters; `hints`: share of
+    the steps that put all questions as hints, not in the benchmark's form; `cap`: steps after which the next level
+    comes in any case.
     """
 
     together: int
     things: int
     cells: int
     rows: int
+    drills: int
     hints: float
     cap: int
     kinds: tuple[str, ...] = KINDS
-    drill: str = "echo4"
 
 
 LEVELS: Final = (
-    Level(1, 0, 0, 48, 1.0, 100, ONE_LOOK_UP, "echo1"),
-    Level(1, 0, 0, 48, 1.0, 75, (*ONE_LOOK_UP, "after"), "echo2"),
-    Level(2, 1, 0, 48, 1.0, 250, (*ONE_LOOK_UP, "after"), "echo2"),
-    Level(1, 1, 0, 48, 1.0, 150),
-    Level(3, 3, 20, 32, 0.7, 400),
-    Level(5, 8, 60, 24, 0.8, 350),
-    Level(8, 16, VIDEO_TOKENS, 12, 0.6, 10**6),
+    Level(1, 0, 0, 48, 24, 1.0, 100, ONE_LOOK_UP),
+    Level(1, 0, 0, 48, 24, 1.0, 75, (*ONE_LOOK_UP, "after")),
+    Level(2, 1, 0, 48, 24, 1.0, 250, (*ONE_LOOK_UP, "after")),
+    Level(1, 1, 0, 48, 8, 0.8, 150),
+    Level(3, 3, 20, 32, 8, 0.7, 450),
+    Level(5, 8, 60, 24, 8, 0.7, 300),
+    Level(8, 16, VIDEO_TOKENS, 12, 4, 0.6, 10**6),
 )
 _SINGLE: Final = ("mover", "digit", "shape")
 _JUDGE_EVERY: Final = 25
 _ROUNDS: Final = 3
 """Rounds of questions of one scene to choose from."""
 _ROWS_A_SCENE: Final = 4
+_DRILLS_A_ROW: Final = 4
 _SEEDS_FROM: Final = 1_000_000
 """The symbolic scenes of the train split; below lie the ones that are made into videos."""
 
@@ -85,24 +89,25 @@ class LanguageStage:
 
     def __init__(self, lesson: Lesson, symbols: Symbols, run: Run) -> None:
         self.lesson, self.symbols, self.run = lesson, symbols, run
-        run.state = {"level": 0, "since": 0, "need": dict.fromkeys(KINDS, 1.0)}
+        need = {form: dict.fromkeys(KINDS, 1.0) for form in ("hint", "letter")}
+        run.state = {"level": 0, "since": 0, "need": need}
 
     def _draw(self, scene: Scene, rng: np.random.Generator, level: Level, form: str) -> Row:
-        """A row of questions; the kinds that are learnt already mostly stay out."""
+        """A row of questions; the kinds that are learnt already in this form mostly stay out."""
         first = int(rng.integers(0, 1000))
         pool = [q for i in range(_ROUNDS) for q in make_questions(scene, first + i) if q.kind in level.kinds]
-        need = np.array([self.run.state["need"][question.kind] for question in pool])
+        need = np.array([self.run.state["need"][form][question.kind] for question in pool])
         number = int(rng.integers((level.together + 1) // 2, level.together + 1))
         chosen = rng.choice(len(pool), number, replace=False, p=need / need.sum())
         questions = [pool[i] for i in chosen]
         kept = keep(rng, scene, questions, level)
-        return Row(scene, kept, [*questions, questions[0]], [form] * number + [level.drill])
+        return Row(scene, kept, questions, [form] * number)
 
-    def _drill(self, scene: Scene, rng: np.random.Generator, level: Level) -> Row:
-        """The letters of options with no video in sight, whose tokens are like the words to be found."""
+    def _drill(self, scene: Scene, rng: np.random.Generator) -> Row:
+        """The letters of options, with no video."""
         asked = make_questions(scene, int(rng.integers(0, 1000)))
-        questions = [asked[i] for i in rng.choice(len(asked), 2, replace=False)]
-        return Row(scene, np.zeros(0, dtype=np.int64), questions, [level.drill] * 2)
+        questions = [asked[i] for i in rng.choice(len(asked), _DRILLS_A_ROW, replace=False)]
+        return Row(scene, np.zeros(0, dtype=np.int64), questions, ["echo"] * _DRILLS_A_ROW)
 
     def step(self, number: int) -> Tensor:
         level = LEVELS[self.run.state["level"]]
@@ -114,7 +119,7 @@ class LanguageStage:
         # One form a step: rows of one length, hardly any padding.
         form = "hint" if np.random.default_rng([11, number]).random() < level.hints else "letter"
         drawn = [self._draw(scenes[i // _ROWS_A_SCENE], rng, level, form) for i in range(rows)]
-        drills = [self._drill(scene, rng, level) for scene in scenes for _ in range(2)]
+        drills = [self._drill(scenes[i % len(scenes)], rng) for i in range(share(level.drills))]
         glyph, colour = label_batch(scenes)
         owner = torch.from_numpy(np.repeat(np.arange(rows) // _ROWS_A_SCENE, [len(row.kept) for row in drawn]))
         place = torch.from_numpy(np.concatenate([row.kept for row in drawn]))
@@ -122,7 +127,8 @@ class LanguageStage:
         video = self.symbols(
             self.lesson.model, *(t.to(device) for t in (glyph[owner, place], colour[owner, place], place))
         )
-        loss = self.lesson.loss([*drawn, *drills], video, rng)
+        # Apart, since they are of another length; yet one step: by itself a drill would undo what videos taught.
+        loss = self.lesson.loss(drawn, video, rng) + self.lesson.loss(drills, video[:0], rng)
         self._judge(number, float(loss.detach()))
         return loss
 
@@ -134,13 +140,13 @@ class LanguageStage:
             return
         shares, lines = self.lesson.report()
         self.run.log(number + 1, loss=round(loss, 4), level=state["level"], **lines)
-        asked = [part for (form, _), part in shares.items() if not form.startswith("echo")]
-        learnt = min(asked) > 0.85 and sum(asked) / len(asked) > 0.93
+        for (form, kind), part in shares.items():
+            if form in state["need"]:
+                state["need"][form][kind] = min(1.0, max(0.1, 2.0 * (1 - part)))
+        hints = [part for (form, _), part in shares.items() if form == "hint"]
+        learnt = bool(hints) and min(hints) > 0.85 and sum(hints) / len(hints) > 0.93
         if learnt or state["since"] >= LEVELS[state["level"]].cap:
             state["level"], state["since"] = min(state["level"] + 1, len(LEVELS) - 1), 0
-        for kind in KINDS:
-            own = [part for (form, name), part in shares.items() if name == kind and not form.startswith("echo")]
-            state["need"][kind] = min(1.0, max(0.1, 2.0 * (1 - sum(own) / max(1, len(own)))))
 
 
 def train_language(

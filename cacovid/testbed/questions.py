@@ -45,8 +45,11 @@ class Question:
 
     def prompt(self) -> str:
         """The user's text after the video: question, lettered options, instruction."""
-        lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=True)]
-        return "\n".join([self.text, *lines, INSTRUCTION])
+        return "\n".join([self.text, self.lettered(), INSTRUCTION])
+
+    def lettered(self) -> str:
+        """The options, a line each, behind their letters."""
+        return "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=True))
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def test_letters_are_asked_at_the_options_words_and_at_the_replys() -> None:
     processor = build_processor()
     probes = Probes(processor.tokenizer, 128)
     questions = make_questions(make_scene((0, 1)))
-    forms = ("letter", "echo4", "hint")
+    forms = ("letter", "echo", "hint")
     packed = pack(processor.tokenizer, [np.arange(5)], [[put(q, form) for q in questions for form in forms]])
     option, reply = probes._letters(packed)
     # Four options in each lettered form; the hints have neither options nor a letter.
