@@ -142,12 +142,14 @@ def test_labels_follow_the_cells(scenes: list[Scene]) -> None:
     assert (glyph > BACKGROUND).sum() == len(scenes[0].clutter_cells())
 
 
-def test_a_drill_is_the_benchmarks_form_with_the_word_said(scenes: list[Scene]) -> None:
+def test_a_drill_shows_the_options_and_says_the_word(scenes: list[Scene]) -> None:
     for question in make_questions(scenes[0]):
-        letter, echo = put(question, "letter"), put(question, "echo")
-        assert echo.text == letter.text + f" {question.word}, option"
+        echo = put(question, "echo")
+        shown, _, said = echo.text.partition("<|im_end|>")
+        assert shown.strip().split("\n") == [f"{a}. {b}" for a, b in zip(LETTERS, question.options, strict=True)]
+        assert said.endswith(f" {question.word}, option")
         assert echo.answer == f" {question.letter}"
-        assert echo.text + echo.answer == letter.text + letter.answer
+        assert question.text not in echo.text
     with pytest.raises(ValueError, match="'brief' is not one of hint, letter, echo"):
         put(make_questions(scenes[0])[0], "brief")
 
