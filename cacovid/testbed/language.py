@@ -3,9 +3,8 @@
 What makes it learn within minutes, where the plain task sits at guessing: questions that are one look-up
 first; a question's own evidence alone, then more and more of the video around it; short hints with the
 asked-for word last, then whole questions; and probes that ask every token (see probes.py). The next level
-comes when every kind is learnt, or after a number of steps. The letters of options come before all else,
-with no video at all, and are drilled further on the way: beside the other lessons they are not learnt from
-nothing, and are forgotten at once where these begin without them.
+comes when every kind is learnt, or after a number of steps. Beside the questions of each step, rows without a
+video drill the letters of options: a look-up of its own, which questions about videos do not teach.
 """
 
 from dataclasses import dataclass
