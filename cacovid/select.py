@@ -14,6 +14,19 @@ def top_k(scores: Float[Tensor, "*N"], k: int) -> Int64[Tensor, " K"]:
     return order[:k].sort().values
 
 
+def ranks(scores: Float[Tensor, "*B S"]) -> Int64[Tensor, "*B S"]:
+    """Rank of each score in its row, 0 the highest; of equal scores the earlier one comes first."""
+    order = scores.argsort(dim=-1, descending=True, stable=True)
+    places = torch.arange(scores.shape[-1], device=scores.device).expand_as(order)
+    return torch.empty_like(order).scatter_(-1, order, places)
+
+
+def divide_half_even(numerator: Int64[Tensor, "*B"], steps: int | Int64[Tensor, "*C"]) -> Int64[Tensor, "*D"]:
+    """numerator / steps rounded to the nearest integer, halves to even, in exact integer arithmetic."""
+    below, rest = numerator // steps, 2 * (numerator % steps)
+    return below + ((rest > steps) | ((rest == steps) & (below % 2 == 1)))
+
+
 def evenly_spaced(total: int, count: int) -> Int64[Tensor, " K"]:
     """round(linspace(0, total - 1, count)), half to even, in exact integer arithmetic; one position is 0.
 
@@ -22,10 +35,7 @@ def evenly_spaced(total: int, count: int) -> Int64[Tensor, " K"]:
     >>> evenly_spaced(10, 4).tolist()
     [0, 3, 6, 9]
     """
-    steps = max(count - 1, 1)
-    numerator = torch.arange(count) * (total - 1)
-    below, rest = numerator // steps, 2 * (numerator % steps)
-    return below + ((rest > steps) | ((rest == steps) & (below % 2 == 1)))
+    return divide_half_even(torch.arange(count) * (total - 1), max(count - 1, 1))
 
 
 def even_quota(budget: int, frames: int) -> list[int]:
@@ -39,8 +49,5 @@ def even_quota(budget: int, frames: int) -> list[int]:
 
 def top_k_per_frame(scores: Float[Tensor, "F S"], quota: list[int]) -> Int64[Tensor, " K"]:
     """Flat positions of the `quota[f]` highest scores of each frame f, ascending; ties as in `top_k`."""
-    order = scores.argsort(dim=1, descending=True, stable=True)  # (F, S)
-    rank = torch.empty_like(order)
-    rank.scatter_(1, order, torch.arange(scores.shape[1], device=scores.device).expand_as(order))
-    keep = rank < torch.tensor(quota, device=scores.device)[:, None]  # (F, S)
+    keep = ranks(scores) < torch.tensor(quota, device=scores.device)[:, None]  # (F, S)
     return keep.flatten().nonzero().squeeze(1)

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from cacovid.policy.network import keep_scores
+from cacovid.select import divide_half_even, ranks
 
 FRAME_SHARPNESS = 3.0
 """The largest frame score after scaling: softmax shares differ by a factor of e^6 at most."""
@@ -106,10 +107,7 @@ def select(
     frames = frame_logits.shape[1]
     scores = keep_scores(token_logits).unflatten(1, (frames, -1))  # (B, T, S)
     count = allocate(keep_scores(frame_logits), quota, scores.shape[2])
-    order = scores.argsort(dim=2, descending=True, stable=True)
-    rank = torch.empty_like(order)
-    rank.scatter_(2, order, torch.arange(scores.shape[2], device=scores.device).expand_as(order))
-    kept = (rank < count[..., None]).flatten(1)  # (B, N)
+    kept = (ranks(scores) < count[..., None]).flatten(1)  # (B, N)
     return kept | _spread(kept, quota.keep) if quota.important < quota.keep else kept
 
 
@@ -121,10 +119,7 @@ def _spread(kept: Bool[Tensor, "B N"], keep: int) -> Bool[Tensor, "B N"]:
     total = kept.shape[1]
     missing, left = keep - kept.sum(1, keepdim=True), (~kept).sum(1, keepdim=True)  # (B, 1)
     number = torch.arange(keep, device=kept.device)
-    steps = (missing - 1).clamp_min(1)
-    numerator = number * (left - 1)
-    below, rest = numerator // steps, 2 * (numerator % steps)
-    place = below + ((rest > steps) | ((rest == steps) & (below % 2 == 1)))
+    place = divide_half_even(number * (left - 1), (missing - 1).clamp_min(1))
     chosen = kept.new_zeros(len(kept), total + 1)
     chosen.scatter_(1, torch.where(number < missing, place, total), True)
     chosen[:, total] = False

@@ -41,10 +41,10 @@ def answer_all(
     method = _Original()
     stopping = Stopping.from_config(backbone.model.generation_config, max_new_tokens, ())
     flat = [(ask, mask) for ask in asks for mask in ask.masks]
-    sequences = [
-        backbone.sequence(ask.video, Compressed.keep(ask.video, mask.nonzero().flatten()), int(mask.sum()), method)
-        for ask, mask in flat
-    ]
+    sequences = []
+    for ask, mask in flat:
+        kept = mask.nonzero().flatten()
+        sequences.append(backbone.sequence(ask.video, Compressed.keep(ask.video, kept), len(kept), method))
     order = sorted(range(len(flat)), key=lambda i: sequences[i].rows)
     replies = [""] * len(flat)
     for begin in range(0, len(order), together):

@@ -51,9 +51,10 @@ class Trainer:
         backbone.model.requires_grad_(False)
         torch.manual_seed(settings.seed)
         language = backbone.decoder.model
-        policy = CompressionPolicy(language.config, settings.attention)
         if settings.layer_from_llm:
             policy = CompressionPolicy.from_llm(language, settings.attention)
+        else:
+            policy = CompressionPolicy(language.config, settings.attention)
         self.policy = policy.float().to(backbone.device)
         self.policy.mode_selection.requires_grad_(False)  # the release neither trains nor uses it
         self.optimizer, self.schedule = self._optimizer()
@@ -149,23 +150,23 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """Mean reward of the policy's own selection on the held-out questions, by retention ratio."""
         own, rank = self.settings.validation, self.accelerator.process_index
-        metrics: dict[str, float] = {}
+        worth = {retention: 0.0 for retention in own.retentions}
         mine = self.held_out[rank :: self.accelerator.num_processes]
-        for retention in own.retentions:
-            worth = []
-            for problem in mine:
-                question = self._ask(problem)
-                video, budget = question.video, tokens_to_keep(retention, len(question.video))
+        for problem in mine:
+            question = self._ask(problem)
+            video = question.video
+            for retention in own.retentions:
+                budget = tokens_to_keep(retention, len(video))
                 quota = quota_of(video, budget, retention, own.importance_share, own.frame_cap)
                 with torch.inference_mode():
                     kept = choose(self.policy, video, quota)
                 mask = torch.zeros(len(video), dtype=torch.bool, device=kept.device)
                 mask[kept] = True
                 (reply,) = self._answers([Ask(question.prompt, video, mask[None])])[0]
-                worth.append(reward(problem.problem_type, reply, problem.solution))
-            total = torch.tensor([sum(worth), len(worth)], dtype=torch.float64, device=self.backbone.device)
-            right, seen = self.accelerator.reduce(total, "sum").tolist()
-            metrics[f"validation@{retention:g}"] = right / seen
+                worth[retention] += reward(problem.problem_type, reply, problem.solution)
+        totals = torch.tensor([*worth.values(), len(mine)], dtype=torch.float64, device=self.backbone.device)
+        *right, seen = self.accelerator.reduce(totals, "sum").tolist()
+        metrics = {f"validation@{retention:g}": sum_ / seen for retention, sum_ in zip(worth, right, strict=True)}
         mean = sum(metrics.values()) / len(metrics)
         self.since_best = 0 if mean > self.best else self.since_best + 1
         if mean > self.best:
