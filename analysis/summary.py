@@ -27,22 +27,31 @@ def labels(samples: pd.DataFrame) -> dict[tuple[str, str], str]:
     return names
 
 
-def summary(folder: Path) -> pd.DataFrame:
-    """A row for each method, settings and retention: columns as in COLUMNS, intervals as `Interval`.
+def scored_samples(folder: Path) -> pd.DataFrame:
+    """The samples of the runs that belong into one table.
 
-    Only runs of the newest run's setup (checkpoint, frames, dtype, ...) are compared, and of several runs of one
-    setting the newest counts. `vs all tokens` is the paired difference to `full` on the
-    same questions. Seeds of one method are rows of their own. Raises RunsError where questions have no score.
+    Those of the newest run's setup (checkpoint, frames, dtype, ...), and of several runs of one setting those of the
+    newest. Raises RunsError where questions have no score.
     """
     samples = load_samples(folder)
     samples = samples[samples["setup"] == samples.loc[samples["started"].idxmax(), "setup"]]
     newest = samples.groupby(["method", "fields", "retention_asked"])["started"].transform("max")
-    samples = samples[samples["started"] == newest]
+    samples = samples[samples["started"] == newest].copy()
     if missing := int(samples["score"].isna().sum()):
         raise RunsError(
             f"{missing} of {len(samples)} samples below {folder} have no score (failed or not scorable); "
             f"look at their `failure` in samples.jsonl"
         )
+    return samples
+
+
+def summary(folder: Path) -> pd.DataFrame:
+    """A row for each method, settings and retention: columns as in COLUMNS, intervals as `Interval`.
+
+    `vs all tokens` is the paired difference to `full` on the same questions. Seeds of one method are rows of their
+    own. Raises RunsError as `scored_samples` does.
+    """
+    samples = scored_samples(folder)
     full = samples[samples["method"] == "full"].set_index("doc_id")["score"]
     names, rows = labels(samples), []
     for (method, fields, asked), group in samples.groupby(["method", "fields", "retention_asked"], sort=False):

@@ -1,39 +1,17 @@
-"""`make demo`: every method at five retention ratios on the embedded test bed, through the real lmms-eval.
-
-Two processes share the cells; each keeps one lmms-eval task manager. Runs already there are taken up again, so
-an interrupted demo goes on where it stopped.
-"""
+"""`make demo`: every method at five retention ratios on the embedded test bed, through the real lmms-eval."""
 
 import argparse
-import json
-import logging
 import os
 import sys
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
-from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from sweeps.local import Cell, run_cells
 
 RATIOS = (0.25, 0.20, 0.15, 0.10)
-TASK = "evidence_vqa"
 
 
-@dataclass(frozen=True, slots=True)
-class DemoCell:
-    """One row of the demo's table: a method with its settings at one retention ratio."""
-
-    label: str
-    method: str
-    retention: float
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
-def demo_cells() -> list[DemoCell]:
+def demo_cells() -> list[Cell]:
     """The methods of the first release at r = 1 and the paper's four ratios; `random` with three seeds."""
     rows: list[tuple[str, str, dict[str, Any]]] = [
         *((f"random (seed {seed})", "random", {"seed": seed}) for seed in range(3)),
@@ -45,92 +23,19 @@ def demo_cells() -> list[DemoCell]:
         ("attention top-k B1, layer 2", "attention_topk", {"variant": "B1", "layer": 2}),
         ("attention top-k B3, layer 2", "attention_topk", {"variant": "B3", "layer": 2}),
     ]
-    cells = [DemoCell("all tokens", "full", 1.0)]
-    cells += [DemoCell(label, name, r, settings) for r in (1.0, *RATIOS) for label, name, settings in rows]
+    cells = [Cell("all tokens", "full", 1.0)]
+    cells += [Cell(label, name, r, settings) for r in (1.0, *RATIOS) for label, name, settings in rows]
     return [c for c in cells if not (c.method == "random" and c.retention == 1 and c.settings["seed"])]
-
-
-@cache
-def _task_manager() -> Any:
-    """One a process: indexing lmms-eval's tasks takes seconds."""
-    from lmms_eval.tasks import TaskManager
-
-    from cacovid.lmms import tasks_dir
-
-    return TaskManager(include_path=str(tasks_dir()))
-
-
-def _quiet() -> None:
-    """A worker prints nothing: the parent shows one progress bar, the runs keep the rest."""
-    from loguru import logger
-
-    logger.remove()
-    logging.disable(logging.WARNING)
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  lives as long as the worker
-
-
-def run_cell(cell: DemoCell, results_dir: str, batch_size: int) -> dict[str, Any]:
-    """Evaluate one cell with lmms-eval's `simple_evaluate`; returns its label and the reported accuracy."""
-    import torch
-    from lmms_eval.evaluator import simple_evaluate
-
-    torch.set_num_threads(1)
-    out = simple_evaluate(
-        model=f"{cell.method}_llava_ov",
-        model_args={
-            "pretrained": "testbed",
-            "device": "cpu",
-            "retention": cell.retention,
-            "results_dir": results_dir,
-            **cell.settings,
-        },
-        tasks=[TASK],
-        batch_size=batch_size,
-        task_manager=_task_manager(),
-        log_samples=False,
-        bootstrap_iters=0,
-    )
-    scores = {k: v for k, v in out["results"][TASK].items() if isinstance(v, int | float)}
-    return {"label": cell.label, "retention": cell.retention, "scores": scores}
 
 
 def main() -> int:
     """Run the demo's cells; the table is made by `python -m analysis summary`."""
     parser = argparse.ArgumentParser(prog="python -m sweeps.demo", description=__doc__)
-    parser.add_argument("--videos", type=int, default=12, help="test-bed videos to ask about (default 12)")
+    parser.add_argument("--videos", type=int, default=8, help="test-bed videos to ask about (default 8)")
     parser.add_argument("--results", type=Path, default=Path("results/demo/runs"), help="where the runs go")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     args = parser.parse_args()
-    os.environ["CACOVID_TESTBED_VIDEOS"] = str(args.videos)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers before torch starts
-
-    from cacovid.testbed.data import load_split
-
-    questions = len(load_split("test", limit_videos=args.videos))  # made here once, with a progress bar
-    cells = demo_cells()
-    print(f"{len(cells)} cells x {questions} questions on {args.videos} videos, {args.processes} processes")
-    start, failures = time.perf_counter(), []
-    pool = ProcessPoolExecutor(args.processes, mp_context=get_context("spawn"), initializer=_quiet)
-    with pool, tqdm(total=len(cells), unit="cell") as bar:
-        jobs = {pool.submit(run_cell, c, str(args.results), 1): c for c in cells}
-        try:
-            for job in as_completed(jobs):
-                cell = jobs[job]
-                bar.update()
-                if error := job.exception():
-                    failures.append(f"{cell.label} at r={cell.retention}: {error!r}")
-                else:
-                    bar.set_postfix_str(f"{cell.label} r={cell.retention}")
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            print("interrupted; run again to go on from here", file=sys.stderr)
-            return 130
-    print(f"{len(cells) - len(failures)} of {len(cells)} cells in {time.perf_counter() - start:.0f} s")
-    order = [{"label": c.label, "method": c.method, "retention": c.retention, **c.settings} for c in cells]
-    (args.results.parent / "cells.json").write_text(json.dumps(order, indent=1) + "\n")
-    for failure in failures:
-        print(f"FAILED {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    return run_cells(demo_cells(), args.videos, args.results, args.processes)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ class Backbone(ABC):
             videos = self.encode(requests, method.needs)
         with clock.stage("compress"):
             budgets = [method.budget(len(v)) for v in videos]
-            compressed = [_compress(method, v, b) for v, b in zip(videos, budgets, strict=True)]
+            compressed = [compress_video(method, v, b) for v, b in zip(videos, budgets, strict=True)]
         sequences = [self.sequence(v, c, b, method) for v, c, b in zip(videos, compressed, budgets, strict=True)]
         with clock.stage("prefill"):
             state = self.decoder.prefill(sequences, method)
@@ -202,7 +202,7 @@ class Backbone(ABC):
         return before, before.new_tensor([self.video_token_id]), after
 
 
-def _compress(method: Method, video: VideoTokens, budget: int) -> Compressed:
+def compress_video(method: Method, video: VideoTokens, budget: int) -> Compressed:
     """Call the method and refuse what would break the LLM's input."""
     out = method.compress(video, budget)
     if len(out) < 1 or out.tokens.shape[1:] != video.flat.shape[1:] or len(out.position) != len(out):

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from cacovid.commands import blind_filter, doctor, inspect, methods, tasks, train
+from cacovid.commands import blind_filter, contribution, curves, doctor, inspect, methods, tasks, train
 
 USER_ERROR, INTERRUPTED = 2, 130
 
@@ -13,11 +13,12 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line. Needs neither torch nor matplotlib."""
     parser = argparse.ArgumentParser(
         prog="python -m cacovid",
-        description="Look inside the suite (methods, one video under a method, this installation); train policies.",
+        description="Look inside the suite (methods, one video under a method, this installation), train policies, and "
+        "measure what tokens contribute.",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (methods, tasks, inspect, doctor, train, blind_filter):
+    for module in (methods, tasks, inspect, doctor, train, curves, blind_filter, contribution):
         module.add_parser(commands)
     return parser
 

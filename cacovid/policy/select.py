@@ -71,25 +71,19 @@ def allocate(scores: Float[Tensor, "B T"], quota: Quota, tokens_per_frame: int) 
     share = scores.softmax(1).clamp(1 / (2 * frames), quota.ceiling)
     share = share / share.sum(1, keepdim=True)
     count = (share * quota.scale).round().long().clamp(1, quota.cap)
+    too_many = count.sum(1, keepdim=True) > quota.important  # (B, 1)
     levels = torch.arange(tokens_per_frame + 1, device=scores.device)
-
-    def settle(
-        bounded: Int64[Tensor, "B T V"],
-    ) -> tuple[Int64[Tensor, "B T"], Int64[Tensor, "B 1"], Int64[Tensor, "B 1"]]:
-        """The counts at the highest level that does not ask for too many, that level, and how many are left over."""
-        totals = bounded.sum(1)  # (B, V), rising with the level
-        level = ((totals <= quota.important).sum(1, keepdim=True) - 1).clamp_min(0)  # (B, 1)
-        settled = bounded.gather(2, level[..., None].expand(-1, frames, 1))[..., 0]
-        return settled, level, quota.important - settled.sum(1, keepdim=True)
-
-    down, level, rest = settle(torch.minimum(count[..., None], levels))
-    cut = count > level
-    # The first ones were cut once more, so that what is left over goes to the last ones.
-    down = down + (cut & (cut.cumsum(1) > cut.sum(1, keepdim=True) - rest))
-    up, level, rest = settle(torch.maximum(count[..., None], levels))
-    low = count <= level
-    up = up + (low & (low.cumsum(1) <= rest))
-    return torch.where(count.sum(1, keepdim=True) > quota.important, down, up)
+    each = count[..., None]
+    bounded = torch.where(too_many[..., None], torch.minimum(each, levels), torch.maximum(each, levels))  # (B, T, V)
+    totals = bounded.sum(1)  # (B, V), rising with the level
+    # The highest level that does not ask for too many.
+    level = ((totals <= quota.important).sum(1, keepdim=True) - 1).clamp_min(0)
+    settled = bounded.gather(2, level[..., None].expand(-1, frames, 1))[..., 0]
+    rest = quota.important - settled.sum(1, keepdim=True)
+    # What is left over is given first to last, or taken first to last, so that the last ones keep it.
+    able = torch.where(too_many, count > level, count <= level)
+    place = able.cumsum(1) - torch.where(too_many, able.sum(1, keepdim=True) - rest, 0)
+    return settled + (able & (place > 0) & (place <= rest))
 
 
 def select(

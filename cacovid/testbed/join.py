@@ -19,7 +19,7 @@ from cacovid.testbed.packing import CHAT, OTHER_WRAPPINGS, VIDEO_TOKENS
 from cacovid.testbed.probes import Probes
 from cacovid.testbed.questions import Question, make_questions
 from cacovid.testbed.scene import CELLS, Scene
-from cacovid.testbed.sight import frame_tokens, to_float, video_tokens
+from cacovid.testbed.sight import frame_tokens, jitter, to_float, video_tokens
 from cacovid.testbed.symbols import BACKGROUND, Symbols
 from cacovid.testbed.training import Run, mixed_precision, share, worker
 from cacovid.testbed.words import KINDS
@@ -78,7 +78,7 @@ def train_align(
                 model, glyph[chosen].flatten().to(device), colour[chosen].flatten().to(device), place
             ).view(frames, CELLS, -1)
         with mixed_precision(device):
-            found = frame_tokens(model, to_float(flat_pixels[chosen].to(device)))
+            found = frame_tokens(model, jitter(to_float(flat_pixels[chosen].to(device)), rng))
         found = found.float()
         error = (found - wanted).square().mean() / wanted.var()
         # Squared error alone loses the glyphs: they are the hardest part and a small share of it.
@@ -98,18 +98,20 @@ def train_align(
     run.fit(step, decay=0.5)
 
 
-def thin(rng: np.random.Generator, scene: Scene, questions: list[Question], progress: float) -> NDArray[np.int64]:
+def thin(rng: np.random.Generator, scene: Scene, questions: list[Question]) -> NDArray[np.int64]:
     """Which tokens of a video stay in one training row (flat positions, ascending).
 
-    Seven rows in ten hold the evidence of their questions and more and more of the rest as the stage goes
-    on (`progress`, 0 to 1), up to all of it. The others keep 5 to 100%, at random or with a lean towards
-    objects or towards the evidence, as bad and good compression methods do.
+    Seven rows in twenty keep all of them; nine hold the evidence of their questions and a share of the rest;
+    four keep 5 to 100%, at random or with a lean towards objects or towards the evidence, as bad and good
+    compression methods do.
     """
-    if rng.random() < 0.7:
+    fate = rng.random()
+    if fate < 0.35:
+        return np.arange(VIDEO_TOKENS)
+    if fate < 0.8:
         kept = np.zeros(VIDEO_TOKENS, dtype=bool)
         kept[evidence_places(questions)] = True
-        room = int(VIDEO_TOKENS * min(1.0, 0.1 + 1.5 * progress))
-        kept[rng.permutation(VIDEO_TOKENS)[: int(rng.integers(0, room + 1))]] = True
+        kept[rng.permutation(VIDEO_TOKENS)[: int(rng.integers(0, VIDEO_TOKENS + 1))]] = True
         return np.flatnonzero(kept)
     budget = int(VIDEO_TOKENS * 20 ** -rng.random())
     score = rng.random(VIDEO_TOKENS)
@@ -134,7 +136,7 @@ class AnswerStage:
         chosen = rng.integers(0, len(self.stored), self.rows)
         # One wrapping and one kind of positions a step: they belong to the packed batch.
         wrapping = CHAT if rng.random() < 0.8 else OTHER_WRAPPINGS[int(rng.integers(0, len(OTHER_WRAPPINGS)))]
-        compact = bool(rng.random() < 0.3)
+        compact = bool(rng.random() < 0.15)
         rows = []
         for index in chosen:
             scene = self.scenes[int(index)]
@@ -142,7 +144,7 @@ class AnswerStage:
             pool = [q for i in range(3) for q in make_questions(scene, first + i)]
             questions = [q for q in pool if rng.random() < self.run.state["need"][q.kind]] or pool[:1]
             forms = ["letter" if rng.random() < 0.7 else "hint" for _ in questions]
-            rows.append(Row(scene, thin(rng, scene, questions, number / self.run.steps), questions, forms))
+            rows.append(Row(scene, thin(rng, scene, questions), questions, forms))
         owner = torch.from_numpy(np.repeat(chosen, [len(row.kept) for row in rows]))
         place = torch.from_numpy(np.concatenate([row.kept for row in rows]))
         video = self.stored[owner, place].float().to(self.lesson.device)

@@ -29,7 +29,7 @@ from cacovid.testbed.tokenizer import build_processor, save_processor
 from cacovid.testbed.training import use_training_attention, worker
 from cacovid.testbed.videos import make_videos
 
-STEPS: Final = {"language": 2000, "sight": 1000, "align": 300, "join": 400}
+STEPS: Final = {"language": 2000, "sight": 2000, "align": 600, "join": 1200}
 """Stage -> optimiser steps, in the order in which the stages run."""
 
 

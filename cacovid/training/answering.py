@@ -1,14 +1,15 @@
 """The frozen LLM answers one question on many kept sets of its video at once."""
 
-from collections.abc import Sequence
+import collections.abc
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from cacovid.backbones.base import Backbone
+from cacovid.backbones.decoder import Sequence
 from cacovid.backbones.generation import Stopping, generate
 from cacovid.method import Method, Positions
 from cacovid.records import Compressed, VideoTokens
@@ -21,6 +22,10 @@ class _Original(Method):
     positions: ClassVar[Positions] = "original"
 
 
+UNPRUNED: Final[Method] = _Original()
+"""The method to hand to the decoder together with `sequences_of`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One prompt with its video's tokens, and the sets of them on which it is to be answered."""
@@ -30,27 +35,30 @@ class Ask:
     masks: Bool[Tensor, "G N"]
 
 
+def sequences_of(backbone: Backbone, video: VideoTokens, masks: Bool[Tensor, "G N"]) -> list[Sequence]:
+    """One LLM input a kept set, its tokens at their original positions."""
+    kept = [mask.nonzero().flatten() for mask in masks]
+    return [backbone.sequence(video, Compressed.keep(video, one), len(one), UNPRUNED) for one in kept]
+
+
 @torch.inference_mode()
 def answer_all(
-    backbone: Backbone, asks: Sequence[Ask], *, max_new_tokens: int = 16, together: int = 256
+    backbone: Backbone, asks: collections.abc.Sequence[Ask], *, max_new_tokens: int = 16, together: int = 256
 ) -> list[list[str]]:
     """Greedy replies, one list an ask, one reply a mask; `together` sequences run as one batch.
 
     Sets of one size make batches without padding, whatever question they belong to.
     """
-    method = _Original()
+    method = UNPRUNED
     stopping = Stopping.from_config(backbone.model.generation_config, max_new_tokens, ())
-    flat = [(ask, mask) for ask in asks for mask in ask.masks]
-    sequences = []
-    for ask, mask in flat:
-        kept = mask.nonzero().flatten()
-        sequences.append(backbone.sequence(ask.video, Compressed.keep(ask.video, kept), len(kept), method))
+    flat = [ask for ask in asks for _ in ask.masks]
+    sequences = [sequence for ask in asks for sequence in sequences_of(backbone, ask.video, ask.masks)]
     order = sorted(range(len(flat)), key=lambda i: sequences[i].rows)
     replies = [""] * len(flat)
     for begin in range(0, len(order), together):
         chosen = order[begin : begin + together]
         state = backbone.decoder.prefill([sequences[i] for i in chosen], method)
-        prompts = [torch.cat(backbone.penalised(flat[i][0].prompt)) for i in chosen]
+        prompts = [torch.cat(backbone.penalised(flat[i].prompt)) for i in chosen]
         generated = generate(backbone.decoder, state, method, backbone.tokenizer, prompts, stopping)
         for i, out in zip(chosen, generated, strict=True):
             replies[i] = out.text

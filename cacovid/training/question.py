@@ -85,6 +85,8 @@ class Question:
             (objective.tokens, logits[0], self.old[0], self.memory.token_masks, self.memory.token_rewards),
             (objective.frames, logits[1], self.old[1], self.memory.frame_masks, self.memory.frame_rewards),
         ):
+            if not rewards:
+                continue
             worth = torch.tensor(rewards, dtype=now.dtype, device=now.device)
             total = total + loss(now, old, torch.cat(masks), worth)
         return total

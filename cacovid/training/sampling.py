@@ -125,6 +125,8 @@ class Sampler:
         ever binds; ours caps each rollout's, as the paper says.
         """
         total = len(scores)
+        if self.frame_rollouts == 0:
+            return torch.zeros((0, total), dtype=torch.bool, device=scores.device)
         number = max(1, ceil(self.frame_share * total))
         p = scores.float().softmax(-1)
         capped = cap_probability(p, _FRAME_CAP / total) if total > _FRAME_CAP else p
@@ -142,6 +144,8 @@ class Sampler:
     ) -> Bool[Tensor, "H N"]:
         """The most diverse tokens of the drawn frames, as many as a token rollout keeps of the whole video."""
         frames, size = features.shape[:2]
+        if len(drawn) == 0:
+            return torch.zeros((0, frames * size), dtype=torch.bool, device=features.device)
         number = self.per_frame(rate, size) * frames
         at = drawn.nonzero()[:, 1].unflatten(0, (len(drawn), -1))  # (H, frames drawn)
         chosen = most_diverse(features[at].flatten(1, 2), number, generator)

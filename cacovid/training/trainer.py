@@ -4,10 +4,9 @@ Everything random is drawn from (seed, step, question, iteration), so that a res
 do what one unbroken process does.
 """
 
-import json
 import math
 import os
-from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from cacovid.policy.network import CompressionPolicy
 from cacovid.training.answering import Ask, answer_all
 from cacovid.training.problems import Problem
 from cacovid.training.question import Question
+from cacovid.training.record import Record
 from cacovid.training.rewards import reward
 from cacovid.training.settings import Settings
 from cacovid.video import read_clip
@@ -82,6 +82,7 @@ class Trainer:
         """Train, or go on where an earlier run stopped."""
         self._resume()
         main = self.accelerator.is_main_process
+        record = Record(self.folder, self.step) if main else None
         bar = tqdm(
             range(self.step, self.settings.steps),
             desc="train",
@@ -95,7 +96,8 @@ class Trainer:
             every = self.settings.validation.every
             if self.held_out and (self.step % every == 0 or self.step == self.settings.steps):
                 metrics |= self.validate()
-            self._log(metrics)
+            if record:
+                record.add(self.step, metrics)
             bar.set_postfix({name: f"{metrics[name]:.2f}" for name in ("token", "greedy") if name in metrics})
             if self.step % self.settings.save_every == 0 or self.step == self.settings.steps:
                 self._save()
@@ -103,8 +105,9 @@ class Trainer:
             if patience and self.since_best >= patience:
                 self._save()
                 break
-        if main:
-            save_policy(self.policy, self.folder / "last", steps=self.step, seed=self.settings.seed)
+        if record:
+            record.close()
+            save_policy(self.policy, self.folder / "last", step=self.step, **asdict(self.settings))
 
     def update(self, number: int) -> dict[str, float]:
         """One step: its questions, each for all iterations. Mean rewards, loss and gradient norm over all processes."""
@@ -172,7 +175,7 @@ class Trainer:
         if mean > self.best:
             self.best = mean
             if self.accelerator.is_main_process:
-                save_policy(self.policy, self.folder / "best", steps=self.step, seed=self.settings.seed, **metrics)
+                save_policy(self.policy, self.folder / "best", step=self.step, **asdict(self.settings), **metrics)
         return metrics
 
     # Parts
@@ -212,10 +215,6 @@ class Trainer:
     def _state(self) -> Path:
         return self.folder / "state.pt"
 
-    @property
-    def _metrics(self) -> Path:
-        return self.folder / "metrics.jsonl"
-
     def _save(self) -> None:
         if not self.accelerator.is_main_process:
             return
@@ -237,20 +236,4 @@ class Trainer:
             self.schedule.load_state_dict(state["schedule"])
             for name, value in state["counts"].items():
                 setattr(self, name, value)
-        if self.accelerator.is_main_process and self._metrics.exists():
-            # Steps after the last saved one are done again.
-            rows = [line for line in self._lines() if json.loads(line)["step"] <= self.step]
-            self._metrics.write_text("".join(line + "\n" for line in rows), encoding="utf-8")
         self.accelerator.wait_for_everyone()
-
-    def _lines(self) -> Iterator[str]:
-        """Whole lines of the metrics; the last one may be cut off where a run was killed."""
-        for line in self._metrics.read_text(encoding="utf-8").splitlines():
-            if line.endswith("}"):
-                yield line
-
-    def _log(self, metrics: dict[str, float]) -> None:
-        if self.accelerator.is_main_process:
-            row = {"step": self.step, **{name: round(value, 6) for name, value in metrics.items()}}
-            with open(self._metrics, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")

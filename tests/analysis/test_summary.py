@@ -1,6 +1,5 @@
 """Run directories to one table: intervals, the paired difference, the newest run, and refusals."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,45 +11,7 @@ import pytest
 from analysis.runs import RunsError, load_samples
 from analysis.stats import clustered_mean
 from analysis.summary import summary, to_markdown
-
-
-def write_run(
-    root: Path, name: str, method: str, scores: list[float | None], *, started: str = "2026-01-01", **settings: object
-) -> None:
-    state = settings.pop("state", "done")
-    retention = settings.pop("retention", 1.0)
-    checkpoint = settings.pop("checkpoint", "c")
-    folder = root / name
-    folder.mkdir(parents=True)
-    run = {
-        "id": name,
-        "state": state,
-        "started": started,
-        "settings": {"method": method, "checkpoint": checkpoint, "fields": {"retention": retention, **settings}},
-    }
-    (folder / "run.json").write_text(json.dumps(run))
-    spent = {
-        "retention": retention,
-        "layer_average": retention,
-        "flops_ratio": retention,
-        "decode_visible": 8.0,
-        "video_tokens": 16,
-    }
-    lines = [
-        {
-            "task": "t",
-            "doc_id": i,
-            "video": {"sha256": f"v{i // 2}"},
-            "score": score,
-            "failure": None if score is not None else {"reason": "truncated"},
-            "parsed": True,
-            "spent": spent,
-            "seconds": {"prefill": 0.1},
-            "evidence_recall": 0.5,
-        }
-        for i, score in enumerate(scores)
-    ]
-    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+from made_runs import write_run
 
 
 def test_difference_is_paired_and_the_newest_run_counts(tmp_path: Path) -> None:

@@ -8,35 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cacovid.policy.select import Quota, allocate, positions_of, select
-
-
-def naive_counts(scores: torch.Tensor, quota: Quota) -> list[int]:
-    """The release's allocation, one token at a time."""
-    frames = len(scores)
-    scores = scores / scores.abs().max() * 3
-    share = scores.softmax(0).clip(1 / (2 * frames), quota.ceiling)
-    share = share / share.sum()
-    count = (share * quota.scale).round().clip(1, quota.cap).long()
-    while count.sum() > quota.important:
-        count[count.argmax()] -= 1
-    while count.sum() < quota.important:
-        count[count.argmin()] += 1
-    return count.tolist()
-
-
-def naive_select(token_logits: torch.Tensor, frame_logits: torch.Tensor, quota: Quota) -> torch.Tensor:
-    """The release's selection, frame by frame."""
-    frames = len(frame_logits)
-    scores = (token_logits[:, 1] - token_logits[:, 0]).view(frames, -1)
-    kept = torch.zeros(scores.shape, dtype=torch.bool)
-    for frame, count in enumerate(naive_counts(frame_logits[:, 1] - frame_logits[:, 0], quota)):
-        kept[frame, scores[frame].argsort(descending=True, stable=True)[:count]] = True
-    kept = kept.flatten()
-    rest = (~kept).nonzero().flatten()
-    missing = quota.keep - int(kept.sum())
-    at = [round(i * (len(rest) - 1) / (missing - 1)) if missing > 1 else 0 for i in range(missing)]
-    kept[rest[at]] = True
-    return kept
+from naive_select import naive_select
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,15 @@ def test_the_papers_config_is_the_papers() -> None:
     assert run.settings == Settings(steps=1000)
     assert (run.settings.sampler.token_rollouts, run.settings.sampler.frame_rollouts) == (23, 8)
     assert (run.settings.iterations, run.settings.rate.start) == (5, 0.02)
+
+
+def test_every_ablation_changes_one_thing_of_the_test_beds_config() -> None:
+    plain = asdict(read_run("testbed", ["out=x"]).settings)
+    names = [Path(file.name).stem for file in (resources.files("cacovid.training.conf") / "ablation").iterdir()]
+    assert len(names) >= 9
+    for name in names:
+        changed = asdict(read_run("testbed", ["out=x", f"+ablation={name}"]).settings)
+        assert sum(changed[part] != plain[part] for part in plain) == 1, name
 
 
 def test_overrides_reach_nested_settings() -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cacovid.policy.checkpoint import load_policy
 from cacovid.training.answering import Ask, answer_all
@@ -93,6 +95,14 @@ def test_a_run_moves_the_policy_and_not_the_backbone(small, problems, unbroken) 
     assert all(weight.grad is None for weight in small.model.parameters())
 
 
+def test_what_a_run_leaves_to_look_at(unbroken) -> None:
+    folder, rows = unbroken
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    found = {e.step: e.value for e in events.Scalars("loss")}
+    assert found == pytest.approx({row["step"]: row["loss"] for row in rows}, abs=1e-5)
+    assert Image.open(folder / "curves.png").width > 500
+
+
 def test_killed_and_resumed_it_ends_the_same(small, problems, unbroken, tmp_path, monkeypatch) -> None:
     folder, rows = unbroken
     real = Trainer.update
@@ -119,6 +129,7 @@ def test_killed_and_resumed_it_ends_the_same(small, problems, unbroken, tmp_path
         {"layer_from_llm": False},
         {"attention": "causal"},
         {"sampler": replace(SETTINGS.sampler, exploration="multinomial")},
+        {"sampler": replace(SETTINGS.sampler, frame_rollouts=0)},
         {"objective": replace(SETTINGS.objective, balanced=False)},
     ],
     ids=lambda change: next(iter(change)),

@@ -1,0 +1,152 @@
+"""The contribution study on the test bed: every method's order against what tokens contribute, question by question."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+from tqdm import tqdm
+
+from cacovid.backbones.base import Backbone, VideoRequest
+from cacovid.contribution.leave_out import contributions, log_probabilities, random_sets
+from cacovid.contribution.order import order_of
+from cacovid.registry import build_method
+from cacovid.testbed.data import load_split
+from cacovid.testbed.scene import CELLS, MOMENTS
+from cacovid.testbed.words import KINDS, LETTERS
+from cacovid.video import read_clip
+
+
+class StudyError(ValueError):
+    """A folder that holds another study."""
+
+
+EVIDENCE, OTHER_HALF = "the evidence itself", "the other half of the sets"
+"""Rows that say how well anything could do."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A method with its settings, under a label."""
+
+    label: str
+    name: str
+    settings: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is measured: `sets` random kept sets a question with every token kept at `keep`; recall at `retention`."""
+
+    videos: int = 20
+    sets: int = 512
+    keep: float = 0.25
+    retention: float = 0.1
+    split: str = "test"
+    seed: int = 0
+
+
+def run_study(backbone: Backbone, contestants: list[Contestant], study: Study, folder: Path) -> None:
+    """Measure, video by video, into `folder`/rows.jsonl; killed, the same call goes on.
+
+    A row is one question under one contestant: rank correlation (Spearman) with the contributions, evidence recall,
+    and question sensitivity, the mean of 1 - Jaccard between its kept set and those of the video's other questions.
+    """
+    for contestant in contestants:
+        build_method(contestant.name, retention=study.retention, **contestant.settings)  # refuse before long work
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = folder / "rows.jsonl"
+    known = {"study": vars(study), "contestants": [vars(contestant) for contestant in contestants]}
+    _same_or_new(folder / "study.json", known)
+    done = _done(journal)
+    documents = load_split(study.split, study.videos)
+    videos = [documents[i : i + len(KINDS)] for i in range(0, len(documents), len(KINDS))]
+    with open(journal, "a", encoding="utf-8") as file:
+        for number, group in enumerate(tqdm(videos, desc="contribution", unit="video")):
+            if group[0]["video_id"] in done:
+                continue
+            rows = _measure(backbone, contestants, study, group, number)
+            file.write("".join(json.dumps(row) + "\n" for row in rows) + f'{{"done": "{group[0]["video_id"]}"}}\n')
+            file.flush()
+
+
+def _measure(
+    backbone: Backbone, contestants: list[Contestant], study: Study, group: list[dict[str, Any]], number: int
+) -> list[dict[str, Any]]:
+    """The rows of one video's questions."""
+    clip = read_clip(group[0]["video"], backbone.frames)
+    needs = frozenset[Any]().union(*(build_method(c.name, **c.settings).needs for c in contestants))
+    kept: dict[tuple[str, str], set[int]] = {}
+    rows = []
+    for doc in group:
+        content = [{"type": "video"}, {"type": "text", "text": doc["prompt"]}]
+        prompt = backbone.template([{"role": "user", "content": content}])
+        video = backbone.encode([VideoRequest(clip.frames, prompt, clip.sha256)], needs)[0]
+        if (video.frames, video.tokens_per_frame) != (MOMENTS, CELLS):
+            raise StudyError(
+                f"the LLM sees {video.frames} frames of {video.tokens_per_frame} tokens; the test bed's evidence is "
+                f"known for {MOMENTS} frames of {CELLS}: give pretrained=testbed, or a checkpoint of that layout"
+            )
+        seed = int(np.random.SeedSequence([study.seed, number, KINDS.index(doc["kind"])]).generate_state(1)[0])
+        masks = random_sets(len(video), study.sets, study.keep, torch.Generator().manual_seed(seed))
+        values = log_probabilities(backbone, video, masks, reply_to(doc))
+        worth = contributions(masks, values)
+        evidence = {frame * CELLS + patch for frame, patch in doc["evidence"]}
+        base = {"video": doc["video_id"], "kind": doc["kind"]}
+        half = study.sets // 2
+        halves = [contributions(masks[part], values[part]) for part in (slice(half), slice(half, None))]
+        rows.append({**base, "label": OTHER_HALF, "correlation": _correlation(halves[0], halves[1])})
+        is_evidence = torch.zeros(len(video)).index_fill_(0, torch.tensor(sorted(evidence)), 1.0)
+        rows.append({**base, "label": EVIDENCE, "correlation": _correlation(is_evidence, worth)})
+        for contestant in contestants:
+            order, sets = order_of(backbone, contestant.name, contestant.settings, video, study.retention)
+            kept[contestant.label, doc["kind"]] = sets
+            rows.append(
+                {
+                    **base,
+                    "label": contestant.label,
+                    "correlation": _correlation(order, worth),
+                    "evidence_recall": len(sets & evidence) / len(evidence),
+                }
+            )
+    for row in rows:
+        if (own := kept.get((row["label"], row["kind"]))) is not None:
+            others = [kept[row["label"], kind] for kind in KINDS if kind != row["kind"]]
+            row["sensitivity"] = float(np.mean([1 - len(own & other) / len(own | other) for other in others]))
+    return rows
+
+
+def reply_to(document: dict[str, Any]) -> str:
+    """The right reply, as the test bed's model was trained to say it."""
+    return f" {document['options'][LETTERS.index(document['answer'])]}, option {document['answer']}"
+
+
+def _correlation(order: Tensor, worth: Tensor) -> float | None:
+    """Spearman's rank correlation; None where one of them is constant (all tokens kept equally long)."""
+    if order.unique().numel() < 2 or worth.unique().numel() < 2:
+        return None
+    return float(spearmanr(order.numpy(), worth.numpy()).statistic)
+
+
+def _done(journal: Path) -> set[str]:
+    """Videos that an earlier call finished; what it wrote of an unfinished one is taken out of the file."""
+    if not journal.exists():
+        return set()
+    lines = [line for line in journal.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    rows = [json.loads(line) for line in lines]
+    done = {row["done"] for row in rows if "done" in row}
+    whole = [line for line, row in zip(lines, rows, strict=True) if row.get("done", row.get("video")) in done]
+    journal.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
+    return done
+
+
+def _same_or_new(file: Path, known: dict[str, Any]) -> None:
+    """Refuse a folder that holds another study."""
+    text = json.dumps(known, indent=1, sort_keys=True)
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        raise StudyError(f"{file} describes another study; give another folder, or delete {file.parent}")
+    file.write_text(text, encoding="utf-8")
