@@ -10,10 +10,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cacovid.backbones.base import Backbone
-from cacovid.records import VideoTokens
-from cacovid.training.answering import UNPRUNED, sequences_of
-
 
 def random_sets(tokens: int, sets: int, keep: float, generator: torch.Generator) -> Bool[Tensor, "M N"]:
     """Kept sets in which every token stays with probability `keep`, independently.
@@ -23,32 +19,6 @@ def random_sets(tokens: int, sets: int, keep: float, generator: torch.Generator)
     if not 0 < keep < 1 or sets < 2:
         raise ValueError(f"keep={keep}, sets={sets}; expected 0 < keep < 1 and at least 2 sets")
     return torch.rand(sets, tokens, generator=generator) < keep
-
-
-@torch.inference_mode()
-def log_probabilities(
-    backbone: Backbone, video: VideoTokens, masks: Bool[Tensor, "M N"], reply: str, together: int = 64
-) -> Float[Tensor, " M"]:
-    """Natural log-probability of `reply`, all its tokens, on each kept set; float64.
-
-    Kept tokens stay at their original positions. Sets of like size share a batch.
-    """
-    ids = backbone.tokenizer(reply, add_special_tokens=False).input_ids
-    if not ids:
-        raise ValueError(f"reply={reply!r} has no tokens; give the words of the right answer")
-    sequences = sequences_of(backbone, video, masks)
-    order = sorted(range(len(masks)), key=lambda i: sequences[i].rows)
-    out = torch.zeros(len(masks), dtype=torch.float64)
-    for begin in range(0, len(order), together):
-        chosen = order[begin : begin + together]
-        state = backbone.decoder.prefill([sequences[i] for i in chosen], UNPRUNED)
-        logits = state.logits
-        for step, token in enumerate(ids):
-            out[chosen] += logits.double().log_softmax(-1)[:, token].cpu()
-            if step + 1 < len(ids):
-                tokens = torch.full((len(chosen),), token, device=logits.device)
-                logits = backbone.decoder.decode(state, tokens, step, UNPRUNED)
-    return out
 
 
 def contributions(masks: Bool[Tensor, "M N"], values: Float[Tensor, " M"]) -> Float[Tensor, " N"]:

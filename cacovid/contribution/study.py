@@ -12,12 +12,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cacovid.backbones.base import Backbone, VideoRequest
-from cacovid.contribution.leave_out import contributions, log_probabilities, random_sets
+from cacovid.contribution.leave_out import contributions, random_sets
 from cacovid.contribution.order import order_of
 from cacovid.registry import build_method
-from cacovid.testbed.data import load_split
+from cacovid.testbed.data import load_split, word_of
 from cacovid.testbed.scene import CELLS, MOMENTS
-from cacovid.testbed.words import KINDS, LETTERS
+from cacovid.testbed.words import KINDS
+from cacovid.training.answering import Ask, log_probabilities
 from cacovid.video import read_clip
 
 
@@ -93,7 +94,7 @@ def _measure(
             )
         seed = int(np.random.SeedSequence([study.seed, number, KINDS.index(doc["kind"])]).generate_state(1)[0])
         masks = random_sets(len(video), study.sets, study.keep, torch.Generator().manual_seed(seed))
-        values = log_probabilities(backbone, video, masks, reply_to(doc))
+        (values,) = log_probabilities(backbone, [Ask(prompt, video, masks)], [reply_to(doc)], together=64)
         worth = contributions(masks, values)
         evidence = {frame * CELLS + patch for frame, patch in doc["evidence"]}
         base = {"video": doc["video_id"], "kind": doc["kind"]}
@@ -122,7 +123,7 @@ def _measure(
 
 def reply_to(document: dict[str, Any]) -> str:
     """The right reply, as the test bed's model was trained to say it."""
-    return f" {document['options'][LETTERS.index(document['answer'])]}, option {document['answer']}"
+    return f" {word_of(document)}, option {document['answer']}"
 
 
 def _correlation(order: Tensor, worth: Tensor) -> float | None:

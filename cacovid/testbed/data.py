@@ -5,6 +5,7 @@ from typing import Any, Final
 from cacovid.testbed.questions import make_questions
 from cacovid.testbed.scene import make_scene
 from cacovid.testbed.videos import make_videos
+from cacovid.testbed.words import LETTERS
 
 SPLITS: Final = {"train": 0, "validation": 1, "test": 2}
 """Split name -> first number of its seeds. The splits share no seed and no handwritten digit."""
@@ -61,3 +62,8 @@ def load_split(split: str, limit_videos: int | None = None) -> list[dict[str, An
                 }
             )
     return documents
+
+
+def word_of(document: dict[str, Any]) -> str:
+    """The text of a document's right option."""
+    return str(document["options"][LETTERS.index(document["answer"])])

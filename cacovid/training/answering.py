@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cacovid.backbones.base import Backbone
@@ -51,16 +51,48 @@ def answer_all(
     """
     method = UNPRUNED
     stopping = Stopping.from_config(backbone.model.generation_config, max_new_tokens, ())
-    flat = [ask for ask in asks for _ in ask.masks]
+    prompts = [torch.cat(backbone.penalised(ask.prompt)) for ask in asks]
+    prompt_of = [prompt for ask, prompt in zip(asks, prompts, strict=True) for _ in ask.masks]
     sequences = [sequence for ask in asks for sequence in sequences_of(backbone, ask.video, ask.masks)]
-    order = sorted(range(len(flat)), key=lambda i: sequences[i].rows)
-    replies = [""] * len(flat)
+    order = sorted(range(len(sequences)), key=lambda i: sequences[i].rows)
+    replies = [""] * len(sequences)
     for begin in range(0, len(order), together):
         chosen = order[begin : begin + together]
         state = backbone.decoder.prefill([sequences[i] for i in chosen], method)
-        prompts = [torch.cat(backbone.penalised(flat[i].prompt)) for i in chosen]
-        generated = generate(backbone.decoder, state, method, backbone.tokenizer, prompts, stopping)
+        seen = [prompt_of[i] for i in chosen]
+        generated = generate(backbone.decoder, state, method, backbone.tokenizer, seen, stopping)
         for i, out in zip(chosen, generated, strict=True):
             replies[i] = out.text
     ends = iter(replies)
     return [[next(ends) for _ in ask.masks] for ask in asks]
+
+
+@torch.inference_mode()
+def log_probabilities(
+    backbone: Backbone, asks: collections.abc.Sequence[Ask], replies: collections.abc.Sequence[str], together: int = 256
+) -> list[Float[Tensor, " G"]]:
+    """Natural log-probability of a given reply to each ask, all its tokens, on each of its kept sets; float64.
+
+    Raises ValueError for a reply without a token.
+    """
+    ids_of = [backbone.tokenizer(reply, add_special_tokens=False).input_ids for reply in replies]
+    for reply, ids in zip(replies, ids_of, strict=True):
+        if not ids:
+            raise ValueError(f"reply={reply!r} has no tokens; give the words of the right answer")
+    wanted = [ids for ask, ids in zip(asks, ids_of, strict=True) for _ in ask.masks]
+    sequences = [sequence for ask in asks for sequence in sequences_of(backbone, ask.video, ask.masks)]
+    order = sorted(range(len(sequences)), key=lambda i: sequences[i].rows)
+    out = torch.zeros(len(sequences), dtype=torch.float64)
+    for begin in range(0, len(order), together):
+        chosen = order[begin : begin + together]
+        state = backbone.decoder.prefill([sequences[i] for i in chosen], UNPRUNED)
+        logits, longest = state.logits, max(len(wanted[i]) for i in chosen)
+        for step in range(longest):
+            # A reply that is over repeats its last token, which counts no more.
+            tokens = torch.tensor([wanted[i][min(step, len(wanted[i]) - 1)] for i in chosen], device=logits.device)
+            alive = torch.tensor([step < len(wanted[i]) for i in chosen])
+            said = logits.double().log_softmax(-1).gather(1, tokens[:, None])[:, 0].cpu()
+            out[chosen] += torch.where(alive, said, 0.0)
+            if step + 1 < longest:
+                logits = backbone.decoder.decode(state, tokens, step, UNPRUNED)
+    return list(out.split([len(ask.masks) for ask in asks]))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from cacovid.training.rewards import REWARDS
+from cacovid.training.rewards import REWARDS, answer_of
 
 INSTRUCTIONS: Final = {
     "multiple choice": "Please provide only the single option letter (e.g., A, B, C, D, etc.).",
@@ -31,6 +31,7 @@ class Problem:
     problem_type: str  # a key of REWARDS
     solution: str
     kind: str = ""
+    reply: str = ""  # what a right reply begins with, word for word, for the reward "probability"
 
 
 def load_problems(path: Path, videos: Path | None = None) -> list[Problem]:
@@ -79,14 +80,23 @@ def problem_of(row: dict[str, Any], number: int, path: Path, videos: Path) -> Pr
     lines = [row["problem"]]
     lines += [option for option in row.get("options") or [] if option not in row["problem"]]
     name = str(row.get("problem_id", number))
-    return Problem(name, str(videos / file), "\n".join(lines) + "\n" + INSTRUCTIONS[kind], kind, row["solution"], kind)
+    text = "\n".join(lines) + "\n" + INSTRUCTIONS[kind]
+    return Problem(name, str(videos / file), text, kind, row["solution"], kind, answer_of(row["solution"]))
 
 
 def testbed_problems(split: str, limit_videos: int | None = None) -> list[Problem]:
     """The test bed's questions, multiple choice, with the prompt that it is evaluated with."""
-    from cacovid.testbed.data import load_split
+    from cacovid.testbed.data import load_split, word_of
 
     return [
-        Problem(doc["question_id"], doc["video"], doc["prompt"], "multiple choice", doc["answer"], doc["kind"])
+        Problem(
+            doc["question_id"],
+            doc["video"],
+            doc["prompt"],
+            "multiple choice",
+            doc["answer"],
+            doc["kind"],
+            f" {word_of(doc)}",
+        )
         for doc in load_split(split, limit_videos)
     ]

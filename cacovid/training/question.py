@@ -11,7 +11,6 @@ from cacovid.records import VideoTokens
 from cacovid.training.objective import Objective
 from cacovid.training.problems import Problem
 from cacovid.training.rate import AdaptiveRate
-from cacovid.training.rewards import reward
 from cacovid.training.sampling import Rollouts, Sampler
 
 Logits = tuple[Float[Tensor, "N 2"], Float[Tensor, "T 2"]]
@@ -57,10 +56,9 @@ class Question:
         self.rollouts = sampler.draw(tokens.unflatten(0, features.shape[:2]), frames, features, self.rate, generator)
         return torch.cat([self.rollouts.tokens, self.rollouts.in_frames, self.rollouts.content])
 
-    def learn(self, replies: list[str]) -> dict[str, float]:
-        """Take in the replies to `explore`'s sets, in its order; mean rewards for the log."""
+    def learn(self, worth: list[float]) -> dict[str, float]:
+        """Take in the rewards of `explore`'s sets, in its order; their means for the log."""
         assert self.rollouts is not None, "explore comes first"
-        worth = [reward(self.problem.problem_type, reply, self.problem.solution) for reply in replies]
         tokens, frames = len(self.rollouts.tokens), len(self.rollouts.frames)
         if not self.remember:
             self.memory = _Memory()

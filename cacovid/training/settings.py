@@ -1,11 +1,16 @@
 """Every setting of a training run; defaults are the paper's, configs change them for the test bed and ablations."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from cacovid.policy.network import Attention
 from cacovid.training.objective import Objective
 from cacovid.training.rate import AdaptiveRate
 from cacovid.training.sampling import Sampler
+
+RewardKind = Literal["answer", "probability"]
+"""What a rollout is worth. `answer`: its greedy reply, scored by kind of question, as in the paper. `probability`: the
+probability of the right reply, which is what the former is on average over sampled replies, without its noise."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Settings:
     seed: int = 0
     attention: Attention = "bidirectional"
     layer_from_llm: bool = True  # False: a random layer (an ablation)
+    reward: RewardKind = "answer"
     memory: bool = True  # False: an update learns from its own iteration alone (an ablation)
     max_new_tokens: int = 16
     together: int = 256  # sequences that the LLM answers as one batch

@@ -20,7 +20,7 @@ from cacovid.budget import tokens_to_keep
 from cacovid.policy.checkpoint import save_policy
 from cacovid.policy.method import choose, quota_of
 from cacovid.policy.network import CompressionPolicy
-from cacovid.training.answering import Ask, answer_all
+from cacovid.training.answering import Ask, answer_all, log_probabilities
 from cacovid.training.problems import Problem
 from cacovid.training.question import Question
 from cacovid.training.record import Record
@@ -120,8 +120,9 @@ class Trainer:
             for i, question in questions:
                 generator = torch.Generator(self.backbone.device).manual_seed(self._seed(number, i, iteration))
                 asks.append(Ask(question.prompt, question.video, question.explore(self.settings.sampler, generator)))
-            for (_, question), own, replies in zip(questions, logits, self._answers(asks), strict=True):
-                for name, value in question.learn(replies).items():
+            worth = self._worth(asks, [question.problem for _, question in questions])
+            for (_, question), own, rewards in zip(questions, logits, worth, strict=True):
+                for name, value in question.learn(rewards).items():
                     sums.setdefault(name, []).append(value)
                 losses.append(question.loss(own, self.settings.objective))
             loss = torch.stack(losses).mean()
@@ -199,6 +200,17 @@ class Trainer:
         prompt = self.backbone.template([{"role": "user", "content": content}])
         video = self.backbone.encode([VideoRequest(clip.frames, prompt, clip.sha256)], frozenset())[0]
         return Question(problem, prompt, video, self.settings.rate, self.settings.memory)
+
+    def _worth(self, asks: list[Ask], problems: list[Problem]) -> list[list[float]]:
+        """What each kept set is worth."""
+        if self.settings.reward == "probability":
+            replies = [problem.reply for problem in problems]
+            found = log_probabilities(self.backbone, asks, replies, self.settings.together)
+            return [values.exp().tolist() for values in found]
+        return [
+            [reward(problem.problem_type, reply, problem.solution) for reply in replies]
+            for problem, replies in zip(problems, self._answers(asks), strict=True)
+        ]
 
     def _answers(self, asks: list[Ask]) -> list[list[str]]:
         limits = {"max_new_tokens": self.settings.max_new_tokens, "together": self.settings.together}

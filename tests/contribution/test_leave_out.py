@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from cacovid.contribution.leave_out import contributions, log_probabilities, random_sets
+from cacovid.contribution.leave_out import contributions, random_sets
 from cacovid.contribution.order import order_of
+from cacovid.training.answering import Ask, log_probabilities
 
 
 def test_an_additive_game_gives_its_weights_back() -> None:
@@ -31,7 +32,8 @@ def test_log_probability_of_a_reply_is_the_stock_models(backbone, ask) -> None:
     masks = torch.ones(3, len(video), dtype=torch.bool)
     masks[1:, ::3] = False
     reply = "red and blue"
-    found = log_probabilities(backbone, video, masks, reply, together=2)
+    asks = [Ask(request.prompt, video, masks), Ask(request.prompt, video, masks[:1])]
+    found, short = log_probabilities(backbone, asks, [reply, "red"], together=2)
     assert found[1] == pytest.approx(float(found[2]), abs=1e-9) and found[0] != pytest.approx(float(found[1]))
     # All tokens kept: what the stock model says in one teacher-forced pass.
     ids = backbone.tokenizer(reply, add_special_tokens=False, return_tensors="pt").input_ids[0]
@@ -41,8 +43,12 @@ def test_log_probability_of_a_reply_is_the_stock_models(backbone, ask) -> None:
         logits = backbone.decoder.lm_head(hidden)[0, -len(ids) - 1 : -1].double()
     wanted = logits.log_softmax(-1)[torch.arange(len(ids)), ids].sum()
     assert float(found[0]) == pytest.approx(float(wanted), abs=1e-4)
+    # A batch may hold replies of several lengths.
+    first = len(backbone.tokenizer("red", add_special_tokens=False).input_ids)
+    each = logits.log_softmax(-1)[torch.arange(len(ids)), ids]
+    assert float(short[0]) == pytest.approx(float(each[:first].sum()), abs=1e-4)
     with pytest.raises(ValueError, match="reply='' has no tokens"):
-        log_probabilities(backbone, video, masks, "")
+        log_probabilities(backbone, asks[:1], [""])
 
 
 def test_order_is_the_scores_order(backbone, ask) -> None:

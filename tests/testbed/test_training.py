@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cacovid.testbed.curve import draw_curve
 from cacovid.testbed.facts import UNKNOWN
 from cacovid.testbed.forms import put
+from cacovid.testbed.join import thin
 from cacovid.testbed.language import LEVELS, keep
 from cacovid.testbed.lesson import Lesson, Row, evidence_places
 from cacovid.testbed.model import build_model
@@ -19,6 +20,7 @@ from cacovid.testbed.packing import VIDEO_TOKENS, Asked, pack
 from cacovid.testbed.probes import Probes
 from cacovid.testbed.questions import make_questions
 from cacovid.testbed.scene import make_scene
+from cacovid.testbed.sight import jitter
 from cacovid.testbed.symbols import Symbols, label_batch
 from cacovid.testbed.tokenizer import build_processor
 from cacovid.testbed.training import Run
@@ -181,3 +183,27 @@ def test_extremes_are_those_of_the_names_so_far() -> None:
     # nothing is asked.
     assert known["earliest"] == ["heart", "star", "moon", "star", "star"]
     assert known["latest"] == ["heart"] * 5 + ["star", "heart"]
+
+
+def test_jitter_moves_cells_and_stays_within_them() -> None:
+    pixels = torch.zeros(2, 3, 80, 80)
+    pixels[:, :, 16:32, 32:48] = torch.rand(2, 3, 16, 16)  # the cell in row 1, column 2
+    moved = jitter(pixels, np.random.default_rng(0))
+    assert moved.shape == pixels.shape and not torch.equal(moved, pixels)
+    outside = torch.ones(80, 80, dtype=torch.bool)
+    outside[16:32, 32:48] = False
+    assert (moved[:, :, outside] == 0).all(), "what is in a cell stays in it: its label holds"
+    assert torch.equal(moved, jitter(pixels, np.random.default_rng(0))), "drawn from the generator alone"
+
+
+def test_rows_of_join_hold_whole_videos_evidence_and_little() -> None:
+    scene = make_scene((0, 5))
+    questions = make_questions(scene)[:2]
+    evidence = set(evidence_places(questions).tolist())
+    rng = np.random.default_rng(0)
+    rows = [thin(rng, scene, questions) for _ in range(400)]
+    whole = sum(len(row) == VIDEO_TOKENS for row in rows)
+    assert 100 < whole < 180, "seven in twenty"
+    assert all((np.diff(row) > 0).all() for row in rows)
+    with_evidence = sum(evidence <= set(row.tolist()) for row in rows)
+    assert with_evidence > 0.8 * 400 and min(len(row) for row in rows) < 40

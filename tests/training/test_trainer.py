@@ -13,7 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cacovid.policy.checkpoint import load_policy
-from cacovid.training.answering import Ask, answer_all
+from cacovid.training.answering import Ask, answer_all, log_probabilities
 from cacovid.training.problems import Problem
 from cacovid.training.sampling import Sampler
 from cacovid.training.settings import Optimisation, Settings, Validation
@@ -65,7 +65,7 @@ def problems(small, tmp_path_factory) -> list[Problem]:
         replies = answer_all(small, [Ask(question.prompt, question.video, masks)], max_new_tokens=1)[0]
         common = max(set(replies), key=replies.count)
         if 0 < replies.count(common) < 16 and common.strip():
-            found.append(replace(draft, solution=common))
+            found.append(replace(draft, solution=common, reply=common))
     assert len(found) >= 2, "a random model answers some sets in one way and some in another"
     return found
 
@@ -126,6 +126,7 @@ def test_killed_and_resumed_it_ends_the_same(small, problems, unbroken, tmp_path
     "change",
     [
         {"memory": False},
+        {"reward": "probability"},
         {"layer_from_llm": False},
         {"attention": "causal"},
         {"sampler": replace(SETTINGS.sampler, exploration="multinomial")},
@@ -155,6 +156,20 @@ def test_batches_answer_as_single_sets_do(small, problems) -> None:
     alone = [[answer_all(small, [replace(a, masks=m[None])], max_new_tokens=4)[0][0] for m in a.masks] for a in asks]
     assert together == alone
     assert together == answer_all(small, asks, max_new_tokens=4, together=3)
+
+
+def test_the_reward_probability_is_that_of_the_right_reply(small, problems) -> None:
+    settings = replace(SETTINGS, reward="probability")
+    trainer = Trainer(small, problems, [], Path(problems[0].video).parent / "y", settings, Accelerator(cpu=True))
+    asks = []
+    for problem in problems[:2]:
+        question = trainer._ask(problem)
+        masks = torch.rand(3, len(question.video), generator=torch.Generator().manual_seed(0)) < 0.3
+        asks.append(Ask(question.prompt, question.video, masks))
+    worth = trainer._worth(asks, problems[:2])
+    wanted = log_probabilities(small, asks, [problem.reply for problem in problems[:2]])
+    assert worth == [pytest.approx(values.exp().tolist()) for values in wanted]
+    assert all(0 < value < 1 for values in worth for value in values)
 
 
 def test_questions_that_processes_cannot_share_are_refused(small, problems, tmp_path) -> None:
