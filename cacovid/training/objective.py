@@ -20,6 +20,9 @@ class Objective:
     clip_low: float = 0.2
     clip_high: float = 0.28
     balanced: bool = True
+    score_penalty: float = 0.0
+    """Weight of the mean squared score. Not in the paper: the objective rewards the order of scores, whose size then
+    grows without end and ends in noise or NaN at high learning rates."""
 
     def tokens(
         self,
@@ -49,6 +52,10 @@ class Objective:
     ) -> Float[Tensor, ""]:
         """Loss of the frame rollouts of one question: the plain mean."""
         return self._each(logits, old, masks, rewards).mean()
+
+    def penalty(self, logits: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
+        """What large scores (keep - drop) cost."""
+        return self.score_penalty * (logits[:, 1] - logits[:, 0]).square().mean()
 
     def _each(self, logits: Tensor, old: Tensor, masks: Tensor, rewards: Tensor) -> Float[Tensor, "G n"]:
         ratio = (log_probability(logits, masks) - log_probability(old, masks).detach()).exp()

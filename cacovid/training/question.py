@@ -86,7 +86,7 @@ class Question:
             if not rewards:
                 continue
             worth = torch.tensor(rewards, dtype=now.dtype, device=now.device)
-            total = total + loss(now, old, torch.cat(masks), worth)
+            total = total + loss(now, old, torch.cat(masks), worth) + objective.penalty(now)
         return total
 
 

@@ -77,3 +77,12 @@ def test_a_cap_that_cannot_be_met_is_refused() -> None:
     with pytest.raises(ValueError, match=r"cap=0.2 for 4 shares, expected more than 0.25"):
         cap_probability(torch.full((4,), 0.25), 0.2)
     assert cap_probability(torch.tensor([0.3]), 0.1).tolist() == [1.0]
+
+
+def test_the_score_penalty_is_off_unless_asked_for_and_pulls_scores_together() -> None:
+    logits = torch.tensor([[0.0, 2.0], [3.0, -1.0]], requires_grad=True)
+    assert Objective().penalty(logits) == 0
+    loss = Objective(score_penalty=0.5).penalty(logits)
+    assert loss == pytest.approx(0.5 * (2**2 + 4**2) / 2)
+    loss.backward()
+    assert (logits.grad.sign() == torch.tensor([[-1.0, 1.0], [1.0, -1.0]])).all()
