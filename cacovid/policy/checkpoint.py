@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig
 
-import cacovid
 from cacovid.errors import CheckpointError
 from cacovid.policy.network import Attention, CompressionPolicy
 
@@ -27,10 +26,6 @@ FORMAT: Final = 1
 PREFIX: Final = "compression_policy."
 WEIGHTS, SETTINGS = "policy.safetensors", "policy.json"
 _INDEX, _WHOLE = "model.safetensors.index.json", "model.safetensors"
-
-TESTBED: Final = Path(cacovid.__file__).parent / "testbed" / "policy"
-TESTBED_SEEDS: Final = {"testbed": "0", "testbed-1": "1", "testbed-2": "2"}
-"""Names of the policies for the test bed's LLM that come with the package: three seeds of one training."""
 
 Choice = Literal["auto", "bidirectional", "causal"]
 """Which attention a loaded policy runs with; `auto` is what it was trained with."""
@@ -53,7 +48,7 @@ def save_policy(policy: CompressionPolicy, folder: Path, **settings: Any) -> Non
 
 
 def load_policy(source: str, attention: Choice = "auto") -> CompressionPolicy:
-    """Load a policy from a folder, a hub id or a name of TESTBED_SEEDS; float32, on the CPU.
+    """Load a policy from a folder or a hub id; float32, on the CPU.
 
     With `attention="auto"` one of ours runs as it was trained, and one of the release `causal`, which is what the
     released code really computes (see `CompressionPolicy`).
@@ -79,13 +74,13 @@ def load_policy(source: str, attention: Choice = "auto") -> CompressionPolicy:
 
 def _finder(source: str) -> Callable[[str], Path | None]:
     """A function from a file name to that file of the source, or None where the source lacks it."""
-    folder = TESTBED / TESTBED_SEEDS[source] if source in TESTBED_SEEDS else Path(source)
+    folder = Path(source)
     if folder.is_dir():
         return lambda name: folder / name if (folder / name).is_file() else None
     if folder.is_absolute() or source.count("/") != 1:
         raise CheckpointError(
             f"policy={source!r}: no folder {folder}; expected a folder with {SETTINGS} or with a released "
-            f"checkpoint, a hub id like owner/name, or one of {', '.join(TESTBED_SEEDS)}"
+            f"checkpoint, or a hub id like owner/name"
         )
 
     def download(name: str) -> Path | None:

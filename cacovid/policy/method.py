@@ -31,7 +31,7 @@ class CaCoVID(Method):
     not run, since all tokens stay.
     """
 
-    policy: str = ""  # folder, hub id or "testbed"; no default, since a policy belongs to one LLM
+    policy: str = ""  # folder or hub id; there is no default, since a policy belongs to one LLM
     importance_share: float = 0.5  # a: share of the budget that goes by importance
     frame_cap: float = 1.5  # largest share of a frame that may be kept by importance, as a multiple of r
     attention: Choice = "auto"  # what the policy may see; `auto`: as it was trained

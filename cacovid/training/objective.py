@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_SPREAD = 1e-4
 _SMALL = 1e-7
 
 
@@ -20,6 +19,9 @@ class Objective:
     clip_low: float = 0.2
     clip_high: float = 0.28
     balanced: bool = True
+    spread: float = 1e-4
+    """Added to the standard deviation of a group's rewards before they are divided by it. So little of it lets rewards
+    that differ by hundredths, such as probabilities, count as much as right against wrong."""
     score_penalty: float = 0.0
     """Weight of the mean squared score. Not in the paper: the objective rewards the order of scores, whose size then
     grows without end and ends in noise or NaN at high learning rates."""
@@ -59,7 +61,7 @@ class Objective:
 
     def _each(self, logits: Tensor, old: Tensor, masks: Tensor, rewards: Tensor) -> Float[Tensor, "G n"]:
         ratio = (log_probability(logits, masks) - log_probability(old, masks).detach()).exp()
-        advantage = advantages(rewards)[:, None]
+        advantage = advantages(rewards, self.spread)[:, None]
         clipped = ratio.clamp(1 - self.clip_low, 1 + self.clip_high)
         return -torch.minimum(ratio * advantage, clipped * advantage)
 
@@ -69,8 +71,8 @@ def log_probability(logits: Float[Tensor, "n 2"], masks: Int[Tensor, "G n"]) -> 
     return logits.log_softmax(-1).T[masks.long(), torch.arange(masks.shape[1], device=masks.device)]
 
 
-def advantages(rewards: Float[Tensor, " G"]) -> Float[Tensor, " G"]:
-    """Rewards relative to their group: (R - mean) / (unbiased std + 1e-4); zeros for a group of one or of equals."""
+def advantages(rewards: Float[Tensor, " G"], spread: float = 1e-4) -> Float[Tensor, " G"]:
+    """Rewards relative to their group: (R - mean) / (unbiased std + spread); zeros for a group of one or of equals."""
     if len(rewards) < 2:
         return torch.zeros_like(rewards)
-    return (rewards - rewards.mean()) / (rewards.std() + _SPREAD)
+    return (rewards - rewards.mean()) / (rewards.std() + spread)

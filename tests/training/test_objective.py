@@ -86,3 +86,9 @@ def test_the_score_penalty_is_off_unless_asked_for_and_pulls_scores_together() -
     assert loss == pytest.approx(0.5 * (2**2 + 4**2) / 2)
     loss.backward()
     assert (logits.grad.sign() == torch.tensor([[-1.0, 1.0], [1.0, -1.0]])).all()
+
+
+def test_spread_keeps_small_differences_small() -> None:
+    close, apart = torch.tensor([0.98, 0.99, 0.98, 0.99]), torch.tensor([0.0, 1.0, 0.0, 1.0])
+    assert advantages(close).abs().max() == pytest.approx(float(advantages(apart).abs().max()), rel=0.02)
+    assert 10 * advantages(close, 0.1).abs().max() < advantages(apart, 0.1).abs().max()
