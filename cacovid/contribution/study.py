@@ -61,7 +61,8 @@ def run_study(backbone: Backbone, contestants: list[Contestant], study: Study, f
         build_method(contestant.name, retention=study.retention, **contestant.settings)  # refuse before long work
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / "rows.jsonl"
-    known = {"study": vars(study), "contestants": [vars(contestant) for contestant in contestants]}
+    model = str(backbone.model.name_or_path)
+    known = {"model": model, "study": vars(study), "contestants": [vars(contestant) for contestant in contestants]}
     _same_or_new(folder / "study.json", known)
     done = _done(journal)
     documents = load_split(study.split, study.videos)

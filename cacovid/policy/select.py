@@ -117,8 +117,8 @@ def _spread(kept: Bool[Tensor, "B N"], keep: int) -> Bool[Tensor, "B N"]:
     chosen = kept.new_zeros(len(kept), total + 1)
     chosen.scatter_(1, torch.where(number < missing, place, total), True)
     chosen[:, total] = False
-    # Tokens before the first one left look up the last column.
-    return chosen.gather(1, ((~kept).cumsum(1) - 1) % (total + 1)) & ~kept
+    # What stands before the first one left is kept already.
+    return chosen.gather(1, ((~kept).cumsum(1) - 1).clamp_min(0)) & ~kept
 
 
 def positions_of(mask: Bool[Tensor, "B N"], keep: int) -> Int64[Tensor, "B K"]:
