@@ -44,7 +44,7 @@ def draw_curves(runs: Mapping[str, Sequence[Path]], picture: Path) -> None:
             axis.fill_between(both.index, both.min(axis=1), both.max(axis=1), alpha=0.2, lw=0, color=line.get_color())
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("step")
-        if name == "norm":
+        if name == "norm" and any((table["norm"] > 0).any() for group in tables.values() for table in group):
             axis.set_yscale("log")
     if any(tables):
         axes[0][0].legend(fontsize=7)

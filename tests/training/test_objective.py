@@ -83,7 +83,7 @@ def test_the_score_penalty_is_off_unless_asked_for_and_pulls_scores_together() -
     logits = torch.tensor([[0.0, 2.0], [3.0, -1.0]], requires_grad=True)
     assert Objective().penalty(logits) == 0
     loss = Objective(score_penalty=0.5).penalty(logits)
-    assert loss == pytest.approx(0.5 * (2**2 + 4**2) / 2)
+    assert loss.item() == pytest.approx(0.5 * (2**2 + 4**2) / 2)
     loss.backward()
     assert (logits.grad.sign() == torch.tensor([[-1.0, 1.0], [1.0, -1.0]])).all()
 
