@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
             text = contribution_table(args.folder)
             print(text, end="")
         elif args.command == "paired":
-            text = paired_markdown(paired(args.folder, args.reference, retention=args.budget))
+            text = paired_markdown(paired(args.folder, args.reference, budget=args.budget))
             print(text, end="")
         else:
             rows = summary(args.folder)

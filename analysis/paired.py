@@ -13,13 +13,13 @@ SEEDS = ("seed", "policy")
 """Fields whose values are repetitions of one setting: their scores are averaged, question by question."""
 
 
-def paired(folder: Path, reference: str, *, retention: str = "layer_average") -> pd.DataFrame:
+def paired(folder: Path, reference: str, *, budget: str = "layer_average") -> pd.DataFrame:
     """A row for each retention of `reference` and each other method that spent at least as much.
 
-    Columns: r, method, its realised share (`retention`: the column that is compared, layer average or nominal r), its
+    Columns: r, method, its realised share (`budget`: the column that is compared, layer_average or retention), its
     accuracy, the reference's, and the paired difference (reference - method) over the same questions, all in [0, 1].
 
-    A method is compared where its realised share, rounded to half a per cent, is the reference's or more, in the
+    A method is compared where its realised share is the reference's or more, give or take half a point, in the
     nearest such setting: a method with a floor above r is compared at its floor, which favours it.
     Raises RunsError where `reference` has no finished run.
     """
@@ -31,7 +31,7 @@ def paired(folder: Path, reference: str, *, retention: str = "layer_average") ->
     ours = {key: group for key, group in groups.items() if key[0] == reference}
     if not ours:
         raise RunsError(f"no finished run of {reference!r} below {folder}; it has {sorted(samples['method'].unique())}")
-    share = {key: float(group[retention].mean()) for key, group in groups.items()}
+    share = {key: float(group[budget].mean()) for key, group in groups.items()}
     rows = []
     for own, group in ours.items():
         mine = group.groupby("doc_id").agg(score=("score", "mean"), video=("video", "first"))

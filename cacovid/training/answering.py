@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cacovid.backbones.base import Backbone
-from cacovid.backbones.decoder import Sequence
+from cacovid.backbones.decoder import Prefilled
 from cacovid.backbones.generation import Stopping, generate
 from cacovid.method import Method, Positions
 from cacovid.records import Compressed, VideoTokens
@@ -23,7 +23,7 @@ class _Original(Method):
 
 
 UNPRUNED: Final[Method] = _Original()
-"""The method to hand to the decoder together with `sequences_of`."""
+"""The method to hand to the decoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,32 +35,36 @@ class Ask:
     masks: Bool[Tensor, "G N"]
 
 
-def sequences_of(backbone: Backbone, video: VideoTokens, masks: Bool[Tensor, "G N"]) -> list[Sequence]:
-    """One LLM input a kept set, its tokens at their original positions."""
-    kept = [mask.nonzero().flatten() for mask in masks]
-    return [backbone.sequence(video, Compressed.keep(video, one), len(one), UNPRUNED) for one in kept]
+def _batches(
+    backbone: Backbone, asks: collections.abc.Sequence[Ask], together: int
+) -> collections.abc.Iterator[tuple[list[int], Prefilled]]:
+    """All kept sets of all asks, prefilled `together` at a time: their numbers, counted through, and the state.
+
+    Tokens stay at their original positions. Sets of one size make batches without padding, whatever ask they are of.
+    """
+    sequences = []
+    for ask in asks:
+        for mask in ask.masks:
+            kept = mask.nonzero().flatten()
+            sequences.append(backbone.sequence(ask.video, Compressed.keep(ask.video, kept), len(kept), UNPRUNED))
+    order = sorted(range(len(sequences)), key=lambda i: sequences[i].rows)
+    for begin in range(0, len(order), together):
+        chosen = order[begin : begin + together]
+        yield chosen, backbone.decoder.prefill([sequences[i] for i in chosen], UNPRUNED)
 
 
 @torch.inference_mode()
 def answer_all(
     backbone: Backbone, asks: collections.abc.Sequence[Ask], *, max_new_tokens: int = 16, together: int = 256
 ) -> list[list[str]]:
-    """Greedy replies, one list an ask, one reply a mask; `together` sequences run as one batch.
-
-    Sets of one size make batches without padding, whatever question they belong to.
-    """
-    method = UNPRUNED
+    """Greedy replies, one list an ask, one reply a mask; `together` sequences run as one batch."""
     stopping = Stopping.from_config(backbone.model.generation_config, max_new_tokens, ())
     prompts = [torch.cat(backbone.penalised(ask.prompt)) for ask in asks]
     prompt_of = [prompt for ask, prompt in zip(asks, prompts, strict=True) for _ in ask.masks]
-    sequences = [sequence for ask in asks for sequence in sequences_of(backbone, ask.video, ask.masks)]
-    order = sorted(range(len(sequences)), key=lambda i: sequences[i].rows)
-    replies = [""] * len(sequences)
-    for begin in range(0, len(order), together):
-        chosen = order[begin : begin + together]
-        state = backbone.decoder.prefill([sequences[i] for i in chosen], method)
+    replies = [""] * len(prompt_of)
+    for chosen, state in _batches(backbone, asks, together):
         seen = [prompt_of[i] for i in chosen]
-        generated = generate(backbone.decoder, state, method, backbone.tokenizer, seen, stopping)
+        generated = generate(backbone.decoder, state, UNPRUNED, backbone.tokenizer, seen, stopping)
         for i, out in zip(chosen, generated, strict=True):
             replies[i] = out.text
     ends = iter(replies)
@@ -80,12 +84,8 @@ def log_probabilities(
         if not ids:
             raise ValueError(f"reply={reply!r} has no tokens; give the words of the right answer")
     wanted = [ids for ask, ids in zip(asks, ids_of, strict=True) for _ in ask.masks]
-    sequences = [sequence for ask in asks for sequence in sequences_of(backbone, ask.video, ask.masks)]
-    order = sorted(range(len(sequences)), key=lambda i: sequences[i].rows)
-    out = torch.zeros(len(sequences), dtype=torch.float64)
-    for begin in range(0, len(order), together):
-        chosen = order[begin : begin + together]
-        state = backbone.decoder.prefill([sequences[i] for i in chosen], UNPRUNED)
+    out = torch.zeros(len(wanted), dtype=torch.float64)
+    for chosen, state in _batches(backbone, asks, together):
         logits, longest = state.logits, max(len(wanted[i]) for i in chosen)
         for step in range(longest):
             # A reply that is over repeats its last token, which counts no more.
