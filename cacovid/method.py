@@ -68,8 +68,11 @@ class Method(ABC):  # noqa: B024  every hook is optional: `full` has none
         hooks: dict[Stage, str] = {"pre-LLM": "compress", "in-LLM": "prune_layer", "decode": "visible"}
         return tuple(s for s, hook in hooks.items() if getattr(type(self), hook) is not getattr(Method, hook))
 
-    def identity(self) -> dict[str, str]:
-        """What besides the fields can change this method's numbers, such as the hash of weights that it loads."""
+    def identity(self) -> dict[str, Any]:
+        """What besides the fields can change this method's numbers, such as the hash of weights that it loads.
+
+        A field's name replaces its value where that says less than what was done, such as "as the checkpoint says".
+        """
         return {}
 
     def budget(self, video_tokens: int) -> int:

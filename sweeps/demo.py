@@ -1,12 +1,10 @@
 """`make demo`: every method at five retention ratios on the embedded test bed, through the real lmms-eval."""
 
-import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from sweeps.local import Cell, run_cells
+from sweeps.local import Cell, command
 
 RATIOS = (0.25, 0.20, 0.15, 0.10)
 
@@ -22,6 +20,7 @@ def demo_cells() -> list[Cell]:
         ("attention top-k A1, global", "attention_topk", {"variant": "A1", "scope": "global"}),
         ("attention top-k B1, layer 2", "attention_topk", {"variant": "B1", "layer": 2}),
         ("attention top-k B3, layer 2", "attention_topk", {"variant": "B3", "layer": 2}),
+        ("CaCoVID", "cacovid", {"policy": "testbed"}),
     ]
     cells = [Cell("all tokens", "full", 1.0)]
     cells += [Cell(label, name, r, settings) for r in (1.0, *RATIOS) for label, name, settings in rows]
@@ -30,12 +29,7 @@ def demo_cells() -> list[Cell]:
 
 def main() -> int:
     """Run the demo's cells; the table is made by `python -m analysis summary`."""
-    parser = argparse.ArgumentParser(prog="python -m sweeps.demo", description=__doc__)
-    parser.add_argument("--videos", type=int, default=8, help="test-bed videos to ask about (default 8)")
-    parser.add_argument("--results", type=Path, default=Path("results/demo/runs"), help="where the runs go")
-    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
-    args = parser.parse_args()
-    return run_cells(demo_cells(), args.videos, args.results, args.processes)
+    return command("sweeps.demo", __doc__, demo_cells(), videos=8, results=Path("results/demo/runs"))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Processes share the cells; each keeps one lmms-eval task manager. Runs already t
 interrupted call goes on where it stopped.
 """
 
+import argparse
 import json
 import logging
 import os
@@ -73,6 +74,16 @@ def run_cell(cell: Cell, results_dir: str, batch_size: int) -> dict[str, Any]:
     )
     scores = {k: v for k, v in out["results"][TASK].items() if isinstance(v, int | float)}
     return {"label": cell.label, "retention": cell.retention, "scores": scores}
+
+
+def command(module: str, description: str | None, cells: list[Cell], videos: int, results: Path) -> int:
+    """`python -m MODULE`: the cells, on as many test videos and with as many processes as the command line says."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser.add_argument("--videos", type=int, default=videos, help="test videos to ask about (default: %(default)s)")
+    parser.add_argument("--results", type=Path, default=results, help="where the runs go (default: %(default)s)")
+    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
+    args = parser.parse_args()
+    return run_cells(cells, args.videos, args.results, args.processes)
 
 
 def run_cells(cells: list[Cell], videos: int, results: Path, processes: int) -> int:

@@ -45,7 +45,7 @@ class Answer:
 class Backbone(ABC):
     """One adapter a model family, on the stock transformers class; nothing in the model is patched.
 
-    A family writes `encode`, `split_prompt`, `video_shape` and its loading; the rest is shared.
+    A family writes `encode`, `with_prompt`, `prompt_ids`, the sizes and its loading; the rest is shared.
     """
 
     family: str  # suffix of the lmms-eval model id, e.g. "llava_ov"
@@ -65,6 +65,10 @@ class Backbone(ABC):
 
         One video at a time, so that a batch gives bit-equal features to single requests.
         """
+
+    @abstractmethod
+    def with_prompt(self, video: VideoTokens, prompt: str) -> VideoTokens:
+        """An encoded video with another prompt around it: the vision tower does not run again."""
 
     @abstractmethod
     def prompt_ids(self, prompt: str) -> tuple[Int64[Tensor, " A"], Int64[Tensor, " C"]]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,24 +114,30 @@ class LlavaOnevision(Backbone):
 
     @torch.inference_mode()
     def encode(self, requests: list[VideoRequest], needs: frozenset[Need]) -> list[VideoTokens]:
-        embed = self.model.get_input_embeddings()
         out = []
         for request in requests:
-            before, after = self.prompt_ids(request.prompt)
             features, captured = self._features(request, needs)
             out.append(
                 VideoTokens(
                     features=features,
                     grid=(self.side, self.side),
-                    prefix=embed(before),
                     newline=self.model.model.image_newline[None].to(features),
-                    suffix=embed(after),
-                    question=self._question(after),
                     clip=request.clip,
                     captured=captured,
+                    **self._around(request.prompt),
                 )
             )
         return out
+
+    @torch.inference_mode()
+    def with_prompt(self, video: VideoTokens, prompt: str) -> VideoTokens:
+        return replace(video, **self._around(prompt))
+
+    def _around(self, prompt: str) -> dict[str, Any]:
+        """The fields of VideoTokens that hold the prompt."""
+        embed = self.model.get_input_embeddings()
+        before, after = self.prompt_ids(prompt)
+        return {"prefix": embed(before), "suffix": embed(after), "question": self._question(after)}
 
     def pixels(self, request: VideoRequest) -> Tensor:
         """The processor's pixel values (1, F, 3, h, w), on the model's device and in its dtype."""

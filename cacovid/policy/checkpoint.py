@@ -19,13 +19,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig
 
+import cacovid
 from cacovid.errors import CheckpointError
-from cacovid.policy.network import Attention, CompressionPolicy
+from cacovid.policy.network import Attention, CompressionPolicy, Habit
 
 FORMAT: Final = 1
 PREFIX: Final = "compression_policy."
 WEIGHTS, SETTINGS = "policy.safetensors", "policy.json"
 _INDEX, _WHOLE = "model.safetensors.index.json", "model.safetensors"
+
+TESTBED: Final = Path(cacovid.__file__).parent / "testbed" / "policy"
+TESTBED_SEEDS: Final = {"testbed": "0"}
+"""Names of the policies for the test bed's LLM that come with the package: three seeds of one training."""
 
 Choice = Literal["auto", "bidirectional", "causal"]
 """Which attention a loaded policy runs with; `auto` is what it was trained with."""
@@ -48,10 +53,10 @@ def save_policy(policy: CompressionPolicy, folder: Path, **settings: Any) -> Non
 
 
 def load_policy(source: str, attention: Choice = "auto") -> CompressionPolicy:
-    """Load a policy from a folder or a hub id; float32, on the CPU.
+    """Load a policy from a folder, a hub id or a name of TESTBED_SEEDS; float32, on the CPU.
 
     With `attention="auto"` one of ours runs as it was trained, and one of the release `causal`, which is what the
-    released code really computes (see `CompressionPolicy`).
+    released code really computes (see `CompressionPolicy`). Its `habit` is the selection that it was validated with.
     Raises CheckpointError if there is none, or if weights are missing, unknown or of another shape.
     """
     find = _finder(source)
@@ -64,23 +69,26 @@ def load_policy(source: str, attention: Choice = "auto") -> CompressionPolicy:
             raise CheckpointError(f"policy={source!r} has {SETTINGS} but no {WEIGHTS}; copy or train it again")
         text = AutoConfig.for_model(**record["text_config"])
         weights, trained = load_file(path), record["attention"]
+        validated = record["settings"].get("validation", {})  # the selection that it was chosen by
+        habit = Habit(**{name: validated[name] for name in Habit.__slots__ if name in validated})
     else:
         text, weights = _release(source, find)
-        trained = "causal"
+        trained, habit = "causal", Habit()
     policy = CompressionPolicy(text, trained if attention == "auto" else attention)
     _fill(policy, weights, source)
+    policy.habit = habit
     return policy.eval().requires_grad_(False)
 
 
 def _finder(source: str) -> Callable[[str], Path | None]:
     """A function from a file name to that file of the source, or None where the source lacks it."""
-    folder = Path(source)
+    folder = TESTBED / TESTBED_SEEDS[source] if source in TESTBED_SEEDS else Path(source)
     if folder.is_dir():
         return lambda name: folder / name if (folder / name).is_file() else None
     if folder.is_absolute() or source.count("/") != 1:
         raise CheckpointError(
             f"policy={source!r}: no folder {folder}; expected a folder with {SETTINGS} or with a released "
-            f"checkpoint, or a hub id like owner/name"
+            f"checkpoint, a hub id like owner/name, or one of {', '.join(TESTBED_SEEDS)}"
         )
 
     def download(name: str) -> Path | None:

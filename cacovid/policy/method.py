@@ -1,9 +1,9 @@
 """CaCoVID as a method of the suite: a trained policy picks the tokens that contribute to right answers."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Int64
@@ -13,7 +13,7 @@ from cacovid.errors import MethodError
 from cacovid.flops import DecoderShape
 from cacovid.method import Method, Positions
 from cacovid.policy.checkpoint import Choice, load_policy
-from cacovid.policy.network import CompressionPolicy
+from cacovid.policy.network import CompressionPolicy, Habit
 from cacovid.policy.select import Quota, positions_of, select
 from cacovid.records import Compressed, VideoTokens
 
@@ -31,9 +31,10 @@ class CaCoVID(Method):
     not run, since all tokens stay.
     """
 
-    policy: str = ""  # folder or hub id; there is no default, since a policy belongs to one LLM
-    importance_share: float = 0.5  # a: share of the budget that goes by importance
-    frame_cap: float = 1.5  # largest share of a frame that may be kept by importance, as a multiple of r
+    policy: str = ""  # folder, hub id or `testbed`; there is no default, since a policy belongs to one LLM
+    importance_share: float | None = None  # a: share of the budget that goes by importance
+    frame_cap: float | None = None  # largest share of a frame that may be kept by importance, as a multiple of r
+    # None: as the policy was validated; a released one as the release does, 0.5 and 1.5
     attention: Choice = "auto"  # what the policy may see; `auto`: as it was trained
 
     source: ClassVar[str] = "CaCoVID (arXiv 2602.01649, github.com/LivingFutureLab/CaCoVID)"
@@ -41,13 +42,21 @@ class CaCoVID(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.importance_share <= 1:
+        if self.importance_share is not None and not 0 <= self.importance_share <= 1:
             raise MethodError(f"importance_share={self.importance_share}, expected 0 <= importance_share <= 1")
-        if self.frame_cap <= 0:
+        if self.frame_cap is not None and self.frame_cap <= 0:
             raise MethodError(f"frame_cap={self.frame_cap}, expected a multiple of r above 0 (1.5 in the paper's code)")
 
-    def identity(self) -> dict[str, str]:
-        return {"policy_sha256": _fingerprint(self.policy)} if self.policy else {}
+    def identity(self) -> dict[str, Any]:
+        if not self.policy:
+            return {}
+        fingerprint, habit = _about(self.policy)
+        return {"policy_sha256": fingerprint, **asdict(self._habit(habit))}
+
+    def _habit(self, own: Habit) -> Habit:
+        """The settings of the selection: as given, else the policy's own."""
+        given = {name: getattr(self, name) for name in Habit.__slots__ if getattr(self, name) is not None}
+        return replace(own, **given)
 
     def compress(self, video: VideoTokens, budget: int) -> Compressed:
         if budget >= len(video):
@@ -58,17 +67,14 @@ class CaCoVID(Method):
                 f"policy={self.policy!r} was made for an LLM of width {policy.width}, this one has width {width}; "
                 f"give a policy that was trained for it"
             )
-        return Compressed.keep(video, choose(policy, video, self.quota(video, budget)))
+        quota = quota_of(video, budget, self.retention, self._habit(policy.habit))
+        return Compressed.keep(video, choose(policy, video, quota))
 
     def _policy(self, video: VideoTokens) -> CompressionPolicy:
         """The policy, where the video's tokens are."""
         if not self.policy:
             raise MethodError("cacovid needs policy=..., a folder or hub id of a policy that was trained for this LLM")
         return _loaded(self.policy, self.attention, video.features.device, video.features.dtype)
-
-    def quota(self, video: VideoTokens, budget: int) -> Quota:
-        """How the budget is split between importance and even spacing, and between frames."""
-        return quota_of(video, budget, self.retention, self.importance_share, self.frame_cap)
 
     def compressor_flops(self, video: VideoTokens, budget: int) -> int:
         if budget >= len(video):
@@ -82,10 +88,10 @@ class CaCoVID(Method):
         return DecoderShape.from_config(policy.text_config).layer(rows, rows) + sum(heads)
 
 
-def quota_of(video: VideoTokens, budget: int, retention: float, importance_share: float, frame_cap: float) -> Quota:
-    """The split of a budget; `frame_cap` is a multiple of `retention`, and at most the whole frame is kept."""
+def quota_of(video: VideoTokens, budget: int, retention: float, habit: Habit) -> Quota:
+    """How a budget is split between importance and even spacing, and between frames: at most a whole frame is kept."""
     shape = (video.frames, video.tokens_per_frame)
-    return Quota.of(retention, *shape, importance_share, min(1.0, frame_cap * retention), keep=budget)
+    return Quota.of(retention, *shape, habit.importance_share, min(1.0, habit.frame_cap * retention), keep=budget)
 
 
 def choose(policy: CompressionPolicy, video: VideoTokens, quota: Quota) -> Int64[Tensor, " K"]:
@@ -108,9 +114,9 @@ def _loaded(source: str, attention: Choice, device: torch.device, dtype: torch.d
 
 
 @lru_cache(maxsize=4)
-def _fingerprint(source: str) -> str:
-    """Hash of a policy's weights: another policy in the same folder is another run."""
-    total = sha256()
-    for name, weight in sorted(load_policy(source).state_dict().items()):
+def _about(source: str) -> tuple[str, Habit]:
+    """Hash of a policy's weights (another policy in the same folder is another run) and how it selects."""
+    policy, total = load_policy(source), sha256()
+    for name, weight in sorted(policy.state_dict().items()):
         total.update(name.encode() + b"\0" + weight.numpy().tobytes())
-    return total.hexdigest()
+    return total.hexdigest(), policy.habit

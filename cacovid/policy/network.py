@@ -1,6 +1,7 @@
 """The compression policy: one decoder layer of the LLM's own family, a head for tokens and one for frames."""
 
 import copy
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -22,6 +23,18 @@ def _head(width: int, classes: int) -> nn.Sequential:
     for wide, narrow in pairwise(sizes):
         layers += [nn.Linear(wide, narrow), nn.SiLU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """How a policy's scores become a selection unless the user says otherwise; defaults are the release's.
+
+    importance_share: share of the budget that goes by importance, in [0, 1]; frame_cap: largest share of a frame that
+    may be kept by importance, as a multiple of r.
+    """
+
+    importance_share: float = 0.5
+    frame_cap: float = 1.5
 
 
 class CompressionPolicy(nn.Module):
@@ -50,6 +63,7 @@ class CompressionPolicy(nn.Module):
             single.layer_types = ["full_attention"]
         family = AutoModel.from_config(single, attn_implementation=kernel)
         self.text_config, self.attention = text_config, attention
+        self.habit = Habit()
         self.layers = nn.ModuleList([family.layers[0]])
         self.rotary = family.rotary_emb
         self.layernorm = family.norm

@@ -21,6 +21,8 @@ Exploration = Literal["ocss", "multinomial", "greedy"]
 
 _FRAME_CAP: Final = 3.0
 """No frame is drawn with more than this times an even share."""
+_SMALLEST_STD: Final = 0.05
+"""Scores that differ by less than this are not told apart yet: they are not blown up to `sharpness`."""
 _GROUP_CAPS: Final = (0.1, 0.9)
 
 
@@ -50,6 +52,9 @@ class Sampler:
     frame_share: float = 0.125  # of the frames, in a frame rollout
     exploration: Exploration = "ocss"
     noise: float = 1.0
+    sharpness: float = 0.0
+    """Token scores are scaled to this standard deviation over the video before they are drawn by; 0 leaves them alone,
+    as in the paper. With it, scores can be kept small (`Objective.score_penalty`) and rollouts still follow them."""
 
     def draw(
         self,
@@ -81,6 +86,8 @@ class Sampler:
         """The token rollouts; the first keeps the best of each frame."""
         frames, size = scores.shape
         number = self.per_frame(rate, size)
+        if self.sharpness:
+            scores = scores * self.sharpness / scores.std().clamp_min(_SMALLEST_STD)
         q = scores.float().softmax(-1)
         best = q.topk(number, -1).indices[:, None]  # (T, 1, k)
         if self.exploration == "greedy":

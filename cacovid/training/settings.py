@@ -50,6 +50,7 @@ class Settings:
     memory: bool = True  # False: an update learns from its own iteration alone (an ablation)
     max_new_tokens: int = 16
     together: int = 256  # sequences that the LLM answers as one batch
+    encoded_gib: float = 1.0  # encoded videos that are kept in memory for their other questions
     save_every: int = 20  # steps
     optimisation: Optimisation = field(default_factory=Optimisation)
     validation: Validation = field(default_factory=Validation)

@@ -19,8 +19,10 @@ from cacovid.backbones.base import Backbone, VideoRequest
 from cacovid.budget import tokens_to_keep
 from cacovid.policy.checkpoint import save_policy
 from cacovid.policy.method import choose, quota_of
-from cacovid.policy.network import CompressionPolicy
+from cacovid.policy.network import CompressionPolicy, Habit
+from cacovid.records import VideoTokens
 from cacovid.training.answering import Ask, answer_all, log_probabilities
+from cacovid.training.encoded import EncodedVideos
 from cacovid.training.problems import Problem
 from cacovid.training.question import Question
 from cacovid.training.record import Record
@@ -58,6 +60,7 @@ class Trainer:
         self.policy = policy.float().to(backbone.device)
         self.policy.mode_selection.requires_grad_(False)  # the release neither trains nor uses it
         self.optimizer, self.schedule = self._optimizer()
+        self.encoded = EncodedVideos(int(settings.encoded_gib * 2**30))
         self.step, self.best, self.since_best = 0, -1.0, 0
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -161,7 +164,7 @@ class Trainer:
             video = question.video
             for retention in own.retentions:
                 budget = tokens_to_keep(retention, len(video))
-                quota = quota_of(video, budget, retention, own.importance_share, own.frame_cap)
+                quota = quota_of(video, budget, retention, Habit(own.importance_share, own.frame_cap))
                 with torch.inference_mode():
                     kept = choose(self.policy, video, quota)
                 mask = torch.zeros(len(video), dtype=torch.bool, device=kept.device)
@@ -194,11 +197,15 @@ class Trainer:
         return int(np.random.SeedSequence([self.settings.seed, *parts]).generate_state(1, np.uint64)[0] >> 1)
 
     def _ask(self, problem: Problem) -> Question:
-        """Read and encode a problem's video; once for all its iterations."""
-        clip = read_clip(problem.video, self.backbone.frames)
+        """A problem with its video read and encoded; once for all its iterations."""
         content = [{"type": "video"}, {"type": "text", "text": problem.text}]
         prompt = self.backbone.template([{"role": "user", "content": content}])
-        video = self.backbone.encode([VideoRequest(clip.frames, prompt, clip.sha256)], frozenset())[0]
+
+        def encode() -> VideoTokens:
+            clip = read_clip(problem.video, self.backbone.frames)
+            return self.backbone.encode([VideoRequest(clip.frames, prompt, clip.sha256)], frozenset())[0]
+
+        video = self.backbone.with_prompt(self.encoded.get(problem.video, encode), prompt)
         return Question(problem, prompt, video, self.settings.rate, self.settings.memory)
 
     def _worth(self, asks: list[Ask], problems: list[Problem]) -> list[list[float]]:

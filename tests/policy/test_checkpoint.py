@@ -1,6 +1,7 @@
 """Policies on disk: our folder, and the layout of the authors' release."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from cacovid.errors import CheckpointError, MethodError
-from cacovid.policy.checkpoint import PREFIX, load_policy, save_policy
+from cacovid.policy.checkpoint import PREFIX, TESTBED, TESTBED_SEEDS, load_policy, save_policy
 from cacovid.registry import build_method
+from cacovid.training.run import read_run
 from tiny import tiny_model, tiny_policy
 
 
@@ -89,6 +91,17 @@ def test_what_does_not_fit_is_named(release: Path) -> None:
     assert f"missing: {gone}. unknown: extra.weight. of another shape: {bent} (5,), expected" in str(error.value)
 
 
+@pytest.mark.parametrize("name", TESTBED_SEEDS)
+def test_the_shipped_policies_are_of_three_seeds_of_one_training(name: str) -> None:
+    record = json.loads((TESTBED / TESTBED_SEEDS[name] / "policy.json").read_text())
+    first = json.loads((TESTBED / TESTBED_SEEDS["testbed"] / "policy.json").read_text())
+    settings = asdict(read_run("testbed", ["out=x", f"settings.seed={TESTBED_SEEDS[name]}"]).settings)
+    assert {key: record["settings"][key] for key in settings} == json.loads(json.dumps(settings))
+    assert record["text_config"] == first["text_config"]
+    weights = load_policy(name).state_dict()
+    assert name == "testbed" or not torch.equal(weights["layernorm.weight"], load_policy("testbed").layernorm.weight)
+
+
 def test_refusals_say_what_was_expected(tmp_path: Path, ours: Path, release: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no folder .*expected a folder with policy.json"):
         load_policy(str(tmp_path / "nowhere"))
@@ -145,3 +158,17 @@ def test_another_policy_is_another_run(ours: Path, tmp_path: Path) -> None:
     assert first == same != changed
     with pytest.raises(CheckpointError, match="no folder"):
         plain_fields(build_method("cacovid", policy=str(tmp_path / "nowhere")))
+
+
+def test_a_policy_selects_as_it_was_validated_unless_told_otherwise(tmp_path: Path, ours: Path, release: Path) -> None:
+    from cacovid.lmms.recording import plain_fields
+
+    save_policy(tiny_policy(), tmp_path / "own", validation={"importance_share": 1.0, "frame_cap": 4.0, "every": 3})
+
+    def shares(source: Path, **settings: float) -> tuple[float, float]:
+        recorded = plain_fields(build_method("cacovid", policy=str(source), **settings))
+        return recorded["importance_share"], recorded["frame_cap"]
+
+    assert shares(tmp_path / "own") == (1.0, 4.0)
+    assert shares(tmp_path / "own", importance_share=0.25) == (0.25, 4.0)
+    assert shares(ours) == shares(release) == (0.5, 1.5)

@@ -60,6 +60,19 @@ def test_no_group_is_drawn_more_often_than_its_cap() -> None:
     assert plain[1:, :3].all(), "without groups the rest is never tried"
 
 
+@pytest.mark.parametrize("exploration", ["ocss", "multinomial", "greedy"])
+def test_sharp_rollouts_do_not_depend_on_the_size_of_scores(scores, exploration) -> None:
+    sharp = Sampler(exploration=exploration, sharpness=2.5)
+    kept = sharp.tokens(scores, 0.12, seeded())
+    assert torch.equal(kept, sharp.tokens(scores * 8, 0.12, seeded()))
+    assert torch.equal(kept, sharp.tokens(scores / 32, 0.12, seeded())), "std 3 / 32 is above the smallest"
+    told_apart = torch.zeros(FRAMES, SIZE)
+    told_apart[:, :5] = 0.2
+    near, far = (Sampler(exploration=exploration, sharpness=s).tokens(told_apart, 0.12, seeded()) for s in (0.0, 8.0))
+    assert far.view(-1, FRAMES, SIZE)[..., :5].sum() > 1.5 * near.view(-1, FRAMES, SIZE)[..., :5].sum()
+    assert sharp.tokens(told_apart * 0, 0.12, seeded()).any(), "scores that are all equal are no division by zero"
+
+
 def test_frame_rollouts_keep_diverse_tokens_of_few_frames() -> None:
     features = torch.randn(FRAMES, SIZE, 8, generator=seeded(2))
     frame_scores = torch.randn(FRAMES, generator=seeded(3))

@@ -13,7 +13,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cacovid.policy.checkpoint import load_policy
+from cacovid.records import VideoTokens
 from cacovid.training.answering import Ask, answer_all, log_probabilities
+from cacovid.training.encoded import EncodedVideos
 from cacovid.training.problems import Problem
 from cacovid.training.sampling import Sampler
 from cacovid.training.settings import Optimisation, Settings, Validation
@@ -170,6 +172,41 @@ def test_the_reward_probability_is_that_of_the_right_reply(small, problems) -> N
     wanted = log_probabilities(small, asks, [problem.reply for problem in problems[:2]])
     assert worth == [pytest.approx(values.exp().tolist()) for values in wanted]
     assert all(0 < value < 1 for values in worth for value in values)
+
+
+def test_a_video_is_encoded_once_for_all_its_questions(small, problems, tmp_path, monkeypatch) -> None:
+    other = replace(problems[0], text="And what else?")
+    whole = Trainer(small, problems, [], tmp_path, SETTINGS, Accelerator(cpu=True))
+    none = Trainer(small, problems, [], tmp_path, replace(SETTINGS, encoded_gib=0.0), Accelerator(cpu=True))
+    first, expected = whole._ask(problems[0]), none._ask(other)
+    calls: list[object] = []
+    encode = small.encode
+    monkeypatch.setattr(small, "encode", lambda *args: calls.append(args) or encode(*args))
+    again = whole._ask(other)
+    assert not calls
+    none._ask(other)
+    assert len(calls) == 1, "nothing is kept within no bytes"
+    assert torch.equal(again.embeds, expected.embeds)
+    assert again.video.question == expected.video.question
+    assert first.embeds.shape != again.embeds.shape
+
+
+def test_encoded_videos_stay_within_their_limit(small, problems) -> None:
+    def make() -> VideoTokens:
+        return (
+            Trainer(small, problems, [], Path(problems[0].video).parent / "x", SETTINGS, Accelerator(cpu=True))
+            ._ask(problems[0])
+            .video
+        )
+
+    size = make().features.nbytes
+    kept = EncodedVideos(2 * size)
+    a, b = kept.get("a", make), kept.get("b", make)
+    assert kept.get("a", make) is a
+    kept.get("c", make)  # b was used longest ago
+    assert kept.size == 2 * size
+    assert kept.get("a", make) is a
+    assert kept.get("b", make) is not b
 
 
 def test_questions_that_processes_cannot_share_are_refused(small, problems, tmp_path) -> None:
