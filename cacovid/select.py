@@ -21,7 +21,7 @@ def ranks(scores: Float[Tensor, "*B S"]) -> Int64[Tensor, "*B S"]:
     return torch.empty_like(order).scatter_(-1, order, places)
 
 
-def divide_half_even(numerator: Int64[Tensor, "*B"], steps: int | Int64[Tensor, "*C"]) -> Int64[Tensor, "*D"]:
+def divide_half_even(numerator: Int64[Tensor, "*B"], steps: int) -> Int64[Tensor, "*B"]:
     """numerator / steps rounded to the nearest integer, halves to even, in exact integer arithmetic."""
     below, rest = numerator // steps, 2 * (numerator % steps)
     return below + ((rest > steps) | ((rest == steps) & (below % 2 == 1)))

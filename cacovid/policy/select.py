@@ -5,14 +5,13 @@ tensor: there is no loop over tokens or frames and no host synchronisation, and 
 """
 
 from dataclasses import dataclass
-from math import floor
+from math import ceil, floor
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from cacovid.policy.network import keep_scores
-from cacovid.select import divide_half_even, ranks
 
 FRAME_SHARPNESS = 3.0
 """The largest frame score after scaling: softmax shares differ by a factor of e^6 at most."""
@@ -57,8 +56,12 @@ class Quota:
             ceiling=frame_cap / (frames * retention),
         )
 
+    def most(self, frames: int) -> int:
+        """The largest count that `allocate` can give a frame: the cap, or an even share where that is larger."""
+        return max(1, self.cap, ceil(self.important / frames))
 
-def allocate(scores: Float[Tensor, "B T"], quota: Quota, tokens_per_frame: int) -> Int64[Tensor, "B T"]:
+
+def allocate(scores: Float[Tensor, "B T"], quota: Quota) -> Int64[Tensor, "B T"]:
     """Tokens by importance that each frame gets; every row sums to `quota.important`.
 
     Shares are a softmax of the scaled frame scores, clipped and renormalised; counts are rounded (half to even)
@@ -72,7 +75,7 @@ def allocate(scores: Float[Tensor, "B T"], quota: Quota, tokens_per_frame: int) 
     share = share / share.sum(1, keepdim=True)
     count = (share * quota.scale).round().long().clamp(1, quota.cap)
     too_many = count.sum(1, keepdim=True) > quota.important  # (B, 1)
-    levels = torch.arange(tokens_per_frame + 1, device=scores.device)
+    levels = torch.arange(quota.most(frames) + 1, device=scores.device)
     each = count[..., None]
     bounded = torch.where(too_many[..., None], torch.minimum(each, levels), torch.maximum(each, levels))  # (B, T, V)
     totals = bounded.sum(1)  # (B, V), rising with the level
@@ -100,9 +103,20 @@ def select(
     """
     frames = frame_logits.shape[1]
     scores = keep_scores(token_logits).unflatten(1, (frames, -1))  # (B, T, S)
-    count = allocate(keep_scores(frame_logits), quota, scores.shape[2])
-    kept = (ranks(scores) < count[..., None]).flatten(1)  # (B, N)
+    count = allocate(keep_scores(frame_logits), quota)
+    kept = _highest(scores, count, min(scores.shape[2], quota.most(frames))).flatten(1)  # (B, N)
     return kept | _spread(kept, quota.keep) if quota.important < quota.keep else kept
+
+
+def _highest(scores: Float[Tensor, "B T S"], count: Int64[Tensor, "B T"], most: int) -> Bool[Tensor, "B T S"]:
+    """True at the `count` highest scores of each frame, the earlier of equal ones; `most` is enough of a frame to see.
+
+    By the lowest score that stays, since a stable sort of whole frames takes longer.
+    """
+    lowest = scores.topk(most, -1).values.gather(2, (count - 1).clamp(0, most - 1)[..., None])
+    above, equal = scores > lowest, scores == lowest
+    wanted = count[..., None] - above.sum(2, keepdim=True)
+    return above | (equal & (equal.cumsum(2) <= wanted))
 
 
 def _spread(kept: Bool[Tensor, "B N"], keep: int) -> Bool[Tensor, "B N"]:
@@ -110,15 +124,17 @@ def _spread(kept: Bool[Tensor, "B N"], keep: int) -> Bool[Tensor, "B N"]:
 
     The positions are those of `evenly_spaced`, for counts that are tensors.
     """
-    total = kept.shape[1]
-    missing, left = keep - kept.sum(1, keepdim=True), (~kept).sum(1, keepdim=True)  # (B, 1)
-    number = torch.arange(keep, device=kept.device)
-    place = divide_half_even(number * (left - 1), (missing - 1).clamp_min(1))
-    chosen = kept.new_zeros(len(kept), total + 1)
-    chosen.scatter_(1, torch.where(number < missing, place, total), True)
-    chosen[:, total] = False
-    # What stands before the first one left is kept already.
-    return chosen.gather(1, ((~kept).cumsum(1) - 1).clamp_min(0)) & ~kept
+    total, others = kept.shape[1], ~kept
+    place_of = others.cumsum(1)  # 1, 2, ... at those that are left
+    left = place_of[:, -1:]  # (B, 1)
+    missing = keep - total + left
+    number = torch.arange(keep, dtype=torch.float64, device=kept.device)
+    # Exact: a quotient of integers that float64 holds is x.5 only where it is so, and is rounded half to even.
+    place = (number * (left - 1) / (missing - 1).clamp_min(1)).round_().long() + 1
+    chosen = torch.zeros((len(kept), total + 1), dtype=torch.bool, device=kept.device)
+    # Where fewer are missing, the rest of the row lands on place 0, before the first one that is left.
+    chosen.scatter_(1, place * (number < missing), True)
+    return chosen.gather(1, place_of) & others
 
 
 def positions_of(mask: Bool[Tensor, "B N"], keep: int) -> Int64[Tensor, "B K"]:
