@@ -29,7 +29,7 @@ WEIGHTS, SETTINGS = "policy.safetensors", "policy.json"
 _INDEX, _WHOLE = "model.safetensors.index.json", "model.safetensors"
 
 TESTBED: Final = Path(cacovid.__file__).parent / "testbed" / "policy"
-TESTBED_SEEDS: Final = {"testbed": "0", "testbed-1": "1"}
+TESTBED_SEEDS: Final = {"testbed": "0", "testbed-1": "1", "testbed-2": "2"}
 """Names of the policies for the test bed's LLM that come with the package: three seeds of one training."""
 
 Choice = Literal["auto", "bidirectional", "causal"]
