@@ -32,9 +32,9 @@ class CaCoVID(Method):
     """
 
     policy: str = ""  # folder, hub id or `testbed`; there is no default, since a policy belongs to one LLM
+    # None for these two: as the policy was validated; a released one as the release does, 0.5 and 1.5.
     importance_share: float | None = None  # a: share of the budget that goes by importance
     frame_cap: float | None = None  # largest share of a frame that may be kept by importance, as a multiple of r
-    # None: as the policy was validated; a released one as the release does, 0.5 and 1.5
     attention: Choice = "auto"  # what the policy may see; `auto`: as it was trained
 
     source: ClassVar[str] = "CaCoVID (arXiv 2602.01649, github.com/LivingFutureLab/CaCoVID)"
