@@ -26,6 +26,7 @@ def decoder_rows(
     rows: Int64[Tensor, " Q"],
     *,
     rope: bool = True,
+    causal: bool = True,
     columns: slice | None = None,
 ) -> Float[Tensor, "Q H L"]:
     """Softmax attention of decoder layer `layer` for the query rows `rows`, float32.
@@ -33,6 +34,7 @@ def decoder_rows(
     Args:
         hidden: the layer's input, one sample, unpadded. cos, sin: rotary tables at its positions.
         rope: False scores queries and keys before rotary embedding (PruneVID).
+        causal: False lets a row see the keys behind it, which no layer does (PruneVID).
         columns: restrict the softmax to these key columns; None = all that the causal mask admits.
 
     Returns float32 (Q, H, L), or (Q, H, len(columns)). Queries and keys are the layer's own projections in
@@ -48,8 +50,9 @@ def decoder_rows(
         key = rotate(key, cos, sin)
     key = key.repeat_interleave(attention.num_key_value_groups, dim=0)
     logits = query.float() @ key.float().transpose(1, 2) * attention.scaling  # (H, Q, L)
-    future = torch.arange(hidden.shape[0], device=hidden.device) > rows[:, None]  # (Q, L)
-    logits = logits.masked_fill(future, float("-inf"))
+    if causal:
+        future = torch.arange(hidden.shape[0], device=hidden.device) > rows[:, None]  # (Q, L)
+        logits = logits.masked_fill(future, float("-inf"))
     if columns is not None:
         logits = logits[..., columns]
     return logits.softmax(-1).transpose(0, 1)

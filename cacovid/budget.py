@@ -1,8 +1,16 @@
 """Budget: from a retention ratio to tokens, and the audit of what a sample really spent."""
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from cacovid.errors import BudgetError
+
+BudgetMode = Literal["nominal", "layer_average", "flops"]
+"""What r means: what it does in the method's own paper, the mean over the LLM's layers, or the FLOPs."""
+
+Measure = Literal["kept", "entering", "layer_average", "flops"]
+"""A figure in video tokens: after the last cut, before the first layer, the mean over the LLM's layers, or as many
+as an LLM whose video was cut to them before its first layer could compute for the same FLOPs, compressor included."""
 
 
 def check_retention(retention: float) -> None:
@@ -47,21 +55,20 @@ class Spent:
     """What one sample really spent: the budget audit. Counts are video tokens; the newline is none."""
 
     video_tokens: int  # N, before compression
-    asked: int  # budget: tokens to keep
-    slack: int  # tokens by which the method may miss it by construction
+    asked: int  # round(r N)
+    measure: Measure  # the figure that `asked` is compared with
+    slack: float  # tokens by which it may be missed
+    lenient: bool  # a miss is marked, not refused: the count hangs on the video's content, or was solved
     layers: tuple[int, ...]  # video tokens that each LLM layer computed at prefill; layers[0] entered the LLM
+    kept: int  # video tokens after the last cut, which may be one inside the last layer
     decode_visible: float  # KV entries of video tokens read at decode, mean over layers and steps
+    equivalent: float  # the figure `flops`, see Measure
     flops: Flops
     flops_full: Flops  # the same sample uncompressed: same prompt, same number of decoded tokens
 
     @property
     def entering(self) -> int:
         return self.layers[0]
-
-    @property
-    def kept(self) -> int:
-        """Video tokens after the last cut: what `asked` is compared with."""
-        return self.layers[-1]
 
     @property
     def retention(self) -> float:
@@ -79,12 +86,29 @@ class Spent:
         ours, full = self.flops, self.flops_full
         return (ours.compressor + ours.prefill + ours.decode) / (full.prefill + full.decode)
 
+    @property
+    def realised(self) -> float:
+        """The figure that `asked` is compared with."""
+        figures = {
+            "kept": self.kept,
+            "entering": self.entering,
+            "layer_average": self.layer_average * self.video_tokens,
+            "flops": self.equivalent,
+        }
+        return figures[self.measure]
+
+    @property
+    def missed(self) -> bool:
+        """Whether the realised budget is another one than asked; fractions round to the nearest token."""
+        return abs(self.realised - self.asked) > self.slack + (0 if self.measure in ("kept", "entering") else 0.5)
+
     def check(self, method: str) -> None:
-        """Raise BudgetError if the realised budget is not the asked one (within the method's slack)."""
-        if abs(self.kept - self.asked) > self.slack:
+        """Raise BudgetError if the realised budget is not the asked one, unless a miss is only marked."""
+        if self.missed and not self.lenient:
             raise BudgetError(
-                f"{method} kept {self.kept} of {self.video_tokens} video tokens, asked for {self.asked} "
-                f"(allowed difference {self.slack}); the run's numbers would not be at the stated retention"
+                f"{method} kept {self.realised:g} of {self.video_tokens} video tokens ({self.measure}), asked for "
+                f"{self.asked} (allowed difference {self.slack:g}); the run's numbers would not be at the stated "
+                f"retention"
             )
 
     def to_json(self) -> dict[str, object]:
@@ -92,7 +116,8 @@ class Spent:
         return {
             **asdict(self),
             "entering": self.entering,
-            "kept": self.kept,
+            "realised": self.realised,
+            "missed": self.missed,
             "retention": self.retention,
             "layer_average": self.layer_average,
             "flops_ratio": self.flops_ratio,

@@ -1,6 +1,6 @@
 """`a+b`: a pre-LLM method followed by an in-LLM one, with the budget split stated."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import ClassVar
 
@@ -32,6 +32,11 @@ class Composed(Method):
         super().__post_init__()
         if not 0 <= self.share <= 1:
             raise MethodError(f"share={self.share}, expected 0 <= share <= 1: the first keeps retention ** share")
+        if self.second.means != "kept":
+            raise MethodError(
+                f"cannot compose with {type(self.second).__name__}: its r is a {self.second.means} of all N tokens, "
+                f"and after another method there are fewer; compose with one whose r counts what is kept"
+            )
         if self.first.stages != ("pre-LLM",) or "pre-LLM" in self.second.stages:
             raise MethodError(
                 f"cannot compose {type(self.first).__name__} {self.first.stages} with "
@@ -44,12 +49,35 @@ class Composed(Method):
         return self.first.positions
 
     @property
+    def ascending(self) -> bool:  # type: ignore[override]
+        return self.first.ascending
+
+    @property
+    def repeats(self) -> bool:  # type: ignore[override]
+        return self.first.repeats
+
+    @property
+    def adaptive(self) -> bool:  # type: ignore[override]
+        return self.first.adaptive or self.second.adaptive
+
+    @property
     def needs(self) -> frozenset[Need]:
         return self.first.needs | self.second.needs
+
+    def acts(self, hook: str) -> bool:
+        return self.first.acts(hook) if hook == "compress" else self.second.acts(hook)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         return (*self.first.stages, *self.second.stages)
+
+    def at(self, retention: float) -> "Composed":
+        first = self.first.at(retention**self.share)
+        return replace(self, retention=retention, first=first, second=self.second.at(retention))
+
+    def schedule(self, video: VideoTokens, layers: int) -> list[int]:
+        pairs = zip(self.first.schedule(video, layers), self.second.schedule(video, layers), strict=True)
+        return [min(pair) for pair in pairs]
 
     def slack(self, video: VideoTokens) -> int:
         entering = self.first.budget(len(video)) - self.first.slack(video)  # at the least
@@ -60,6 +88,9 @@ class Composed(Method):
 
     def prune_layer(self, layer: int, state: PrefillState, budget: int) -> LayerCut | None:
         return self.second.prune_layer(layer, state, budget)
+
+    def prune_after_attention(self, layer: int, state: PrefillState, budget: int) -> LayerCut | None:
+        return self.second.prune_after_attention(layer, state, budget)
 
     def visible(self, layer: int, step: int, state: DecodeState, budget: int) -> Int64[Tensor, " K"] | None:
         return self.second.visible(layer, step, state, budget)

@@ -35,13 +35,16 @@ class DecoderShape:
             vocabulary=text.vocab_size,
         )
 
-    def layer(self, queries: int, keys: int) -> int:
-        """One decoder layer over `queries` new rows that attend to `keys` rows (new ones included)."""
+    def layer(self, queries: int, keys: int, fed: int | None = None) -> int:
+        """One decoder layer over `queries` new rows that attend to `keys` rows (new ones included).
+
+        `fed` rows go through the feed-forward part: fewer where tokens were cut after the attention.
+        """
         q_width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
         projections = self.width * (2 * q_width + 2 * kv_width)  # q, o and k, v
         attention = 2 * keys * q_width  # q k^T and p v
         swiglu = 3 * self.width * self.feed_forward
-        return 2 * queries * (projections + attention + swiglu)
+        return 2 * (queries * (projections + attention) + (queries if fed is None else fed) * swiglu)
 
     def attention_rows(self, queries: int, keys: int) -> int:
         """An exact look-up of `queries` attention rows: their queries, the keys of all rows, the products."""
@@ -56,9 +59,9 @@ class DecoderShape:
     def head(self, rows: int = 1) -> int:
         return 2 * rows * self.width * self.vocabulary
 
-    def prefill(self, rows: list[int]) -> int:
-        """Prefill with `rows[l]` rows in layer l, and the LM head on the last row."""
-        return sum(self.layer(n, n) for n in rows) + self.head()
+    def prefill(self, rows: list[int], fed: list[int] | None = None) -> int:
+        """Prefill with `rows[l]` rows in layer l (`fed[l]` in its feed-forward part), and the LM head on the last."""
+        return sum(self.layer(n, n, m) for n, m in zip(rows, fed or rows, strict=True)) + self.head()
 
     def decode(self, keys: list[list[int]]) -> int:
         """Decode steps after the first token; `keys[t][l]` rows are read by layer l at step t."""
@@ -109,11 +112,15 @@ def sample_flops(
     compressor: int,
     prefill_rows: list[int],
     decode_keys: list[list[int]],
+    fed_rows: list[int] | None = None,
 ) -> Flops:
-    """FLOPs of one sample: `prefill_rows[l]` rows in layer l, `decode_keys[t][l]` keys read at step t."""
+    """FLOPs of one sample: `prefill_rows[l]` rows in layer l, `decode_keys[t][l]` keys read at step t.
+
+    `fed_rows[l]` go through the feed-forward part of layer l, all of its rows by default.
+    """
     return Flops(
         vision=vision.video(frames),
         compressor=compressor,
-        prefill=decoder.prefill(prefill_rows),
+        prefill=decoder.prefill(prefill_rows, fed_rows),
         decode=decoder.decode(decode_keys),
     )

@@ -5,16 +5,17 @@ methods subclass `ScoreMethod` and write `score` alone.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, final, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final, get_args, get_origin, get_type_hints
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from cacovid.budget import check_retention, tokens_to_keep
+from cacovid.budget import Measure, check_retention, tokens_to_keep
 from cacovid.errors import MethodError
+from cacovid.flops import DecoderShape
 from cacovid.records import Compressed, LayerCut, Need, VideoTokens
 from cacovid.select import top_k
 
@@ -41,6 +42,14 @@ class Method(ABC):  # noqa: B024  every hook is optional: `full` has none
     positions: ClassVar[Positions] = "compact"
     """Position ids of the tokens kept by `compress`: `original` (gaps stay, decoding goes on from the original
     length) or `compact` (renumbered without gaps). In-LLM cuts always keep the positions tokens already have."""
+    means: ClassVar[Measure] = "kept"
+    """What r counts in the method's own paper; the audit compares this figure with round(r N)."""
+    adaptive: ClassVar[bool] = False
+    """True where the count hangs on the video's content: a video that misses its budget is marked, not refused."""
+    repeats: ClassVar[bool] = False
+    """True where two tokens that enter the LLM may stand for the same flat position."""
+    ascending: ClassVar[bool] = True
+    """False where the authors' order of the tokens that enter the LLM is not that of their flat positions."""
 
     def __post_init__(self) -> None:
         self._check_fields()
@@ -65,8 +74,16 @@ class Method(ABC):  # noqa: B024  every hook is optional: `full` has none
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Where this method acts: the hooks that its class overrides."""
-        hooks: dict[Stage, str] = {"pre-LLM": "compress", "in-LLM": "prune_layer", "decode": "visible"}
-        return tuple(s for s, hook in hooks.items() if getattr(type(self), hook) is not getattr(Method, hook))
+        hooks: dict[Stage, tuple[str, ...]] = {
+            "pre-LLM": ("compress",),
+            "in-LLM": ("prune_layer", "prune_after_attention"),
+            "decode": ("visible",),
+        }
+        return tuple(stage for stage, names in hooks.items() if any(map(self.acts, names)))
+
+    def acts(self, hook: str) -> bool:
+        """Whether the class overrides this hook."""
+        return getattr(type(self), hook) is not getattr(Method, hook)
 
     def identity(self) -> dict[str, Any]:
         """What besides the fields can change this method's numbers, such as the hash of weights that it loads.
@@ -79,9 +96,22 @@ class Method(ABC):  # noqa: B024  every hook is optional: `full` has none
         """Tokens to keep of `video_tokens`: computed once a video, the same for every method."""
         return tokens_to_keep(self.retention, video_tokens)
 
+    def at(self, retention: float) -> Self:
+        """The same method at another retention ratio."""
+        return replace(self, retention=retention)
+
     def slack(self, video: VideoTokens) -> int:
         """Tokens by which this method may miss its budget by construction (0 = it meets it exactly)."""
         return 0
+
+    def schedule(self, video: VideoTokens, layers: int) -> list[int]:
+        """Video tokens that each of the LLM's `layers` will compute at prefill; see `cacovid.solve`.
+
+        The default is that of a method which acts before the LLM alone. At decode nothing is evicted.
+        """
+        if "in-LLM" in self.stages:
+            raise NotImplementedError(f"{type(self).__name__} acts inside the LLM and must say its schedule")
+        return [self.budget(len(video))] * layers
 
     def compress(self, video: VideoTokens, budget: int) -> Compressed:
         """Before the LLM: choose or merge down to `budget` tokens. The default passes all of them."""
@@ -91,10 +121,18 @@ class Method(ABC):  # noqa: B024  every hook is optional: `full` has none
         """Before decoder layer `layer` (0-based) at prefill: which video tokens go on; None = all."""
         return None
 
+    def prune_after_attention(self, layer: int, state: "PrefillState", budget: int) -> LayerCut | None:
+        """Inside decoder layer `layer` at prefill, between its attention and its feed-forward part; None = all."""
+        return None
+
     def visible(self, layer: int, step: int, state: "DecodeState", budget: int) -> Int64[Tensor, " K"] | None:
         """Before decoder layer `layer` of decode step `step` (0 = the first generated token fed back): which
         cached video tokens this layer reads; None = all. Nothing is evicted: a token may return later."""
         return None
+
+    def lookup_flops(self, video: VideoTokens, shape: DecoderShape) -> int:
+        """What the look-ups through `state.attention` at prefill will cost; the audit counts what they did cost."""
+        return 0
 
     def compressor_flops(self, video: VideoTokens, budget: int) -> int:
         """Floating-point operations (one multiply-add = 2, matrix products) of the method's own arithmetic.

@@ -2,7 +2,8 @@
 
 Axis legend, used in every signature: F frames, H x W pooled grid, S = H*W tokens a frame, N = F*S video
 tokens, K kept tokens, D width of the LLM, A prompt tokens before the video, C prompt tokens after it,
-Q query rows, E vision-key width. A flat position is n = f*S + s, frame-major.
+Q query rows, P patches of a frame in the vision tower before pooling, E its width. A flat position is
+n = f*S + s, frame-major.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from cacovid.errors import MethodError
 
-Need = Literal["received_attention", "keys"]
+Need = Literal["received_attention", "keys", "patches"]
 """What a method may ask of the vision tower's last used layer; see `VideoTokens`."""
 
 NEEDS: frozenset[str] = frozenset(get_args(Need))
@@ -64,9 +65,14 @@ class VideoTokens:
         return self._need("received_attention")
 
     @property
-    def keys(self) -> Float[Tensor, "F S E"]:
-        """Keys of the vision tower's last used layer, heads side by side, pooled like the features."""
+    def keys(self) -> Float[Tensor, "F S h d"]:
+        """Keys of the vision tower's last used layer, each head apart, pooled like the features, float32."""
         return self._need("keys")
+
+    @property
+    def patches(self) -> Float[Tensor, "F P E"]:
+        """Output of the vision tower's last used layer, before projector and pooling, in the model's dtype."""
+        return self._need("patches")
 
     def _need(self, name: str) -> Tensor:
         if name not in self.captured:
@@ -102,3 +108,4 @@ class LayerCut:
 
     keep: Int64[Tensor, " K"]  # rows among the *current* video tokens, ascending
     hidden: Float[Tensor, "K D"] | None = None  # replaces the hidden states of the kept rows, e.g. after merging
+    evict: bool = False  # the dropped tokens leave the caches of the layers that already ran, too

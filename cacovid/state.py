@@ -17,12 +17,17 @@ Rotary = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(slots=True, eq=False)
 class PrefillState:
-    """One sample at prefill, just before decoder layer `layer` runs. Rows L = text, video, newline."""
+    """One sample at prefill, at a point where tokens may be cut. Rows L = text, video, newline.
+
+    In `prune_layer` that is just before decoder layer `layer` runs, in `prune_after_attention` inside it, between
+    the attention's residual and the feed-forward part.
+    """
 
     video: VideoTokens
     layer: int
     layers: Any  # the decoder's layers
     inputs: dict[int, Float[Tensor, "L D"]]  # inputs of `layer` and, from the second layer on, of the one before
+    current: Float[Tensor, "L D"]  # the rows that a cut cuts
     positions: Int64[Tensor, " L"]
     span: slice  # rows that hold the video tokens still there
     flat: Int64[Tensor, " K"]  # flat position that each of them stands for
@@ -33,8 +38,8 @@ class PrefillState:
 
     @property
     def hidden(self) -> Float[Tensor, "K D"]:
-        """Hidden states of the video tokens, input of `layer`."""
-        return self.inputs[self.layer][self.span]
+        """Hidden states of the video tokens where the cut is made."""
+        return self.current[self.span]
 
     @property
     def last_row(self) -> Int64[Tensor, "1"]:
@@ -53,6 +58,7 @@ class PrefillState:
         *,
         layer: int | None = None,
         rope: bool = True,
+        causal: bool = True,
         over_video: bool = False,
     ) -> Float[Tensor, "Q H K"]:
         """Attention of the query `rows` to the current video tokens, float32, each head apart.
@@ -61,6 +67,7 @@ class PrefillState:
             layer: `self.layer - 1` (the default: the last layer that ran) or `self.layer` (its own
                 projections on its input, one layer later, as PyramidDrop scores).
             rope: False = before rotary embedding.
+            causal: False = over the keys behind a row, too.
             over_video: softmax over the video columns alone instead of over every visible key.
 
         Raises ValueError for a layer whose input is not at hand.
@@ -74,7 +81,9 @@ class PrefillState:
         cos, sin = self.rotary(self.positions)
         columns = self.span if over_video else None
         self.lookups.append(self.shape.attention_rows(len(rows), len(self.positions)))
-        weights = decoder_rows(self.layers[layer], self.inputs[layer], cos, sin, rows, rope=rope, columns=columns)
+        weights = decoder_rows(
+            self.layers[layer], self.inputs[layer], cos, sin, rows, rope=rope, causal=causal, columns=columns
+        )
         return weights if over_video else weights[..., self.span]
 
 

@@ -11,7 +11,7 @@ import torch
 from cacovid.backbones import LlavaOnevision, VideoRequest
 from cacovid.method import Method
 from cacovid.registry import build_method, method_names
-from tiny import tiny_model, tiny_policy_folder, tiny_processor
+from tiny import tiny_model, tiny_policy_folder, tiny_processor, tiny_siglip_folder
 
 torch.set_num_threads(1)  # tiny tensors: threads only cost, and test workers share the cores
 
@@ -24,11 +24,41 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("attention_topk", {"rounding": "floor"}),
     ("attention_topk", {"rounding": "ceil"}),
     ("attention_topk", {"variant": "B1"}),
+    ("attention_topk", {"variant": "B2"}),
     ("attention_topk", {"variant": "B3", "layer": 1}),
+    ("attention_topk", {"variant": "B4"}),
+    ("attention_topk", {"variant": "B5"}),
+    ("attention_topk", {"variant": "B6"}),
+    ("fastv", {"layer": 1}),
+    ("fastv", {"layer": 3, "rounding": "floor"}),
+    ("fastv", {"rows": "all", "layer": 1}),
+    ("divprune", {"duplicates": "released"}),
+    ("dycoke", {"loop": "fixed", "gate": "hold", "rounding": "released", "layer": 1}),
+    ("dycoke", {"order": "similarity"}),
+    ("visionzip", {"order": "raster", "positions": "original"}),
+    ("visionzip", {"rounding": "ceil"}),
+    ("visionzip", {"dominant_share": 0.5}),
+    ("framefusion", {"similarity": 0.9}),
+    ("framefusion", {"similarity": 0.99}),
+    ("prunevid", {"order": "raster"}),
+    ("prunevid", {"knobs": "solved_beta", "layer": 1}),
+    ("prunevid", {"knobs": "paper", "layer": 1}),
+    ("prunevid", {"scores": "causal_rope", "layer": 2}),
+    ("holitom", {"order": "raster", "tau": 0.85}),
+    ("holitom", {"counts": "released"}),
+    ("holitom", {"inner": True, "inner_layer": 2}),
+    ("fastvid", {"saliency": "received_attention", "rounding": "floor"}),
+    ("fastvid", {"saliency": "received_attention", "min_segments": 1, "tau": -1.0}),
+    ("flashvid", {"min_segments": 1, "segment_threshold": -1.0, "alpha": 0.4, "tree_mean": "fixed"}),
+    ("flashvid", {"counts": "released", "min_segments": 3}),
+    ("flashvid", {"inner": False, "selector": "v1", "positions": "original"}),
+    ("flashvid", {"selector": "diversity", "layer": 2, "expansion": 1.3, "min_segments": 2}),
     ("cacovid", {"importance_share": 1.0}),
     ("cacovid", {"importance_share": 0.0}),
     ("cacovid", {"attention": "causal", "frame_cap": 4.0}),
     ("downsample+attention_topk", {"attention_topk.variant": "B1", "share": 0.5}),
+    ("divprune+fastv", {"share": 0.5}),
+    ("visionzip+fastv", {"visionzip.order": "raster", "fastv.layer": 1}),
 ]
 """Settings other than the defaults. Every registered method is tested with its defaults without being listed."""
 
@@ -44,9 +74,18 @@ class Case:
         return "-".join([self.name, *(f"{k}={v}" for k, v in self.settings.items())])
 
     def build(self, retention: float = 1.0) -> Method:
-        # A policy belongs to one LLM: the defaults name none.
-        trained = {"policy": tiny_policy_folder()} if self.name == "cacovid" else {}
-        return build_method(self.name, retention=retention, **trained, **self.settings)
+        return build_method(self.name, retention=retention, **self._always(), **self.settings)
+
+    def _always(self) -> dict[str, Any]:
+        """What the defaults cannot name: weights that were trained for one model, and consent to go below a floor."""
+        match self.name:
+            case "cacovid":
+                return {"policy": tiny_policy_folder()}
+            case "fastvid" if "saliency" not in self.settings:
+                return {"head": tiny_siglip_folder()}
+            case "dycoke":
+                return {"extend": True}
+        return {}
 
 
 CASES = [Case(name) for name in method_names()] + [Case(*variant) for variant in VARIANTS]

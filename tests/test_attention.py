@@ -48,9 +48,9 @@ def run(backbone, request, method, tokens=()):
     video = backbone.encode([request], frozenset())[0]
     every = Compressed.keep(video, torch.arange(len(video)))
     sequence = backbone.sequence(video, every, 0, method)
-    state = backbone.decoder.prefill([sequence], method)
+    state = backbone.decoder.prefill([sequence])
     for step, token in enumerate(tokens):
-        backbone.decoder.decode(state, torch.tensor([token]), step, method)
+        backbone.decoder.decode(state, torch.tensor([token]), step)
     embed = backbone.model.get_input_embeddings()
     rows = torch.cat([sequence.embeds, embed(torch.tensor(tokens, dtype=torch.int64))])[None]
     return rows, slice(len(video.prefix), len(video.prefix) + len(video)), sequence
@@ -208,7 +208,13 @@ def test_keys_are_the_last_used_layers_own(eager, ask):
     layer = core.vision_tower.encoder.layers[-1]
     with torch.inference_mode():
         keys = layer.self_attn.k_proj(layer.layer_norm1(tower(eager, ask(eager)).hidden_states[-2]))
-        torch.testing.assert_close(video.keys, core.apply_pooling(keys), rtol=0, atol=1e-5)
+        expected = core.apply_pooling(keys).unflatten(-1, (layer.self_attn.num_heads, -1))
+        torch.testing.assert_close(video.keys, expected, rtol=0, atol=1e-5)
+
+
+def test_patches_are_the_last_used_layers_output(eager, ask):
+    video = eager.encode([ask(eager)], frozenset({"patches"}))[0]
+    assert torch.equal(video.patches, tower(eager, ask(eager)).hidden_states[-1])
 
 
 def test_more_frames_than_go_through_the_tower_at_once(backbone, ask, monkeypatch):

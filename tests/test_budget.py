@@ -62,12 +62,16 @@ def test_ties_go_to_the_earlier_token(values, k):
     assert top_k_per_frame(scores.view(2, 3), quota).tolist() == per_frame
 
 
-def spent(layers, asked, slack=0):
+def spent(layers, asked, slack=0, measure="kept", lenient=False):
     return Spent(
         video_tokens=100,
         asked=asked,
+        measure=measure,
         slack=slack,
+        lenient=lenient,
         layers=layers,
+        kept=layers[-1],
+        equivalent=50.0,
         decode_visible=1.0,
         flops=Flops(vision=5, compressor=10, prefill=30, decode=10),
         flops_full=Flops(vision=5, compressor=0, prefill=80, decode=20),
@@ -87,7 +91,23 @@ def test_the_four_figures():
 def test_a_missed_budget_fails_the_run():
     spent((25, 25), asked=25).check("toy")
     spent((25, 24), asked=25, slack=1).check("toy")
-    with pytest.raises(BudgetError, match=r"toy kept 24 of 100 video tokens, asked for 25 \(allowed difference 0\)"):
+    with pytest.raises(BudgetError, match=r"toy kept 24 of 100 video tokens \(kept\), asked for 25 \(allowed"):
         spent((25, 24), asked=25).check("toy")
     with pytest.raises(BudgetError, match="toy kept 27"):
         spent((27, 27), asked=25, slack=1).check("toy")
+
+
+def test_the_asked_figure_is_the_one_that_is_checked():
+    spent((100, 20), asked=60, measure="layer_average").check("toy")
+    spent((100, 21), asked=60, measure="layer_average").check("toy")  # 60.5 is as near as whole tokens come
+    with pytest.raises(BudgetError, match=r"toy kept 61 of 100 video tokens \(layer_average\), asked for 60"):
+        spent((100, 22), asked=60, measure="layer_average").check("toy")
+    spent((30, 10), asked=30, measure="entering").check("toy")
+    spent((30, 10), asked=50, measure="flops").check("toy")
+
+
+def test_content_may_miss_a_budget_and_is_marked():
+    audit = spent((20, 20), asked=25, lenient=True)
+    audit.check("toy")
+    assert audit.missed and audit.to_json()["missed"] is True
+    assert not spent((25, 25), asked=25, lenient=True).missed

@@ -14,6 +14,13 @@ from cacovid.records import NEEDS, Compressed
 from cacovid.registry import build_method, method_class, method_names
 
 
+def in_order(method, position):
+    """Rising flat positions, unless the method says that its own order is another one or that tokens repeat."""
+    if not method.ascending:
+        return method.repeats or len(position.unique()) == len(position)
+    return bool((position.diff() >= (0 if method.repeats else 1)).all())
+
+
 def encode(backbone, method, request):
     return backbone.encode([request], method.needs)[0]
 
@@ -25,11 +32,12 @@ def test_budget_is_met_and_order_kept(backbone, ask, pruner, retention, frames):
     answer = backbone.answer([ask(backbone, frames)], method, max_new_tokens=2)[0]
     spent = answer.spent
     assert spent.asked == round(retention * frames * 16)
-    assert abs(spent.kept - spent.asked) <= spent.slack
-    assert spent.slack < 16, "a method may miss its budget by less than one frame"
+    assert spent.measure == method.means
+    assert not spent.missed or method.adaptive
+    assert spent.slack < 16 or method.adaptive, "a method may miss its budget by less than one frame"
     assert spent.kept == len(answer.kept)
-    assert (answer.kept.diff() > 0).all(), "the LLM reads tokens in time order"
-    assert answer.kept[0] >= 0 and answer.kept[-1] < frames * 16
+    assert in_order(method, answer.kept), "the LLM reads tokens in time order, if the authors' does"
+    assert answer.kept.min() >= 0 and answer.kept.max() < frames * 16
 
 
 @pytest.mark.parametrize("frames", [1, 6])
@@ -48,9 +56,10 @@ def test_owner_and_position_agree(backbone, ask, pruner, retention):
     assert out.owner.shape == (len(video),)
     assert out.position.shape == (len(out),)
     assert out.tokens.dtype == video.features.dtype
-    assert (out.position.diff() > 0).all()
-    assert torch.equal(out.owner[out.position], torch.arange(len(out))), "a token went where it stands"
-    assert set(out.owner.tolist()) - {-1} == set(range(len(out))), "every output row has an input"
+    assert in_order(method, out.position)
+    if not method.repeats:
+        assert torch.equal(out.owner[out.position], torch.arange(len(out))), "a token went where it stands"
+        assert set(out.owner.tolist()) - {-1} == set(range(len(out))), "every output row has an input"
     merged = (out.owner >= 0).sum() > len(out)
     assert merged or torch.equal(out.tokens, video.flat[out.position]), "pruning does not touch features"
 
@@ -84,7 +93,8 @@ def test_declared_needs_are_captured_and_suffice(backbone, ask, pruner):
     video = encode(backbone, method, ask(backbone))
     assert set(video.captured) == set(method.needs), "nothing is captured that was not declared"
     for need in method.needs:
-        assert video.captured[need].shape[:2] == video.features.shape[:2]
+        axes = 1 if need == "patches" else 2  # patches are not pooled
+        assert video.captured[need].shape[:axes] == video.features.shape[:axes]
     if method.needs:
         bare = dataclasses.replace(video, captured={})
         with pytest.raises(MethodError, match=r"was not captured .* `needs` must contain"):
@@ -135,7 +145,11 @@ def test_full_refuses_to_prune():
 @pytest.mark.parametrize(
     ("name", "settings", "words"),
     [
-        ("attention_topk", {"variant": "A9"}, r"variant='A9', expected one of 'A1', 'B1', 'B3'"),
+        (
+            "attention_topk",
+            {"variant": "A9"},
+            r"variant='A9', expected one of 'A1', 'B1', 'B2', 'B3', 'B4', 'B5', 'B6'",
+        ),
         ("attention_topk", {"scope": "clip"}, r"scope='clip', expected one of 'frame', 'global'"),
         ("attention_topk", {"rounding": "up"}, r"rounding='up', expected one of 'exact', 'round', 'floor', 'ceil'"),
         ("attention_topk", {"positions": "gaps"}, r"positions='gaps', expected one of 'original', 'compact'"),
@@ -204,7 +218,7 @@ def test_a_cut_inside_the_llm_must_rise_and_keep_something(backbone, ask):
         def prune_layer(self, layer, state, budget):
             return LayerCut(torch.tensor([5, 3]))
 
-    with pytest.raises(MethodError, match=r"Falling.prune_layer must keep .* rising row numbers; got \[5, 3\]"):
+    with pytest.raises(MethodError, match=r"Falling must keep .* rising row numbers; got \[5, 3\]"):
         backbone.answer([ask(backbone)], Falling(retention=2 / 96))
 
 

@@ -157,10 +157,10 @@ def run_decoder(backbone, video, method, tokens):
     """Our prefill and decode steps: logits after the prompt and after each of `tokens`."""
     compressed = method.compress(video, 0)
     sequence = backbone.sequence(video, compressed, 0, method)
-    state = backbone.decoder.prefill([sequence], method)
+    state = backbone.decoder.prefill([sequence])
     logits = [state.logits[0]]
     for step, token in enumerate(tokens):
-        logits.append(backbone.decoder.decode(state, torch.tensor([token]), step, method)[0])
+        logits.append(backbone.decoder.decode(state, torch.tensor([token]), step)[0])
     return torch.stack(logits)
 
 

@@ -2,6 +2,7 @@
 
 import atexit
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from transformers import (
     LlavaOnevisionVideoProcessor,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    SiglipConfig,
+    SiglipModel,
     SiglipVisionConfig,
 )
 
@@ -113,10 +116,37 @@ def tiny_policy(attention: str = "bidirectional") -> CompressionPolicy:
     return policy
 
 
+def tiny_siglip() -> SiglipModel:
+    """A whole SigLIP as wide as `tiny_model`'s tower, with the pooling head that LLaVA-OneVision leaves out.
+
+    Every weight is random: biases and norms are 0 and 1 when new, and would not count.
+    """
+    vision = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 4}
+    vision |= {"image_size": 32, "patch_size": 4}
+    text = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 4}
+    text |= {"vocab_size": 8, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    model = SiglipModel(SiglipConfig(vision_config=vision, text_config=text)).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3)
+    return model
+
+
 @cache
 def tiny_policy_folder() -> str:
     """`tiny_policy` as it is saved, in a folder that lasts as long as the process."""
+    return _saved(lambda folder: save_policy(tiny_policy(), folder))
+
+
+@cache
+def tiny_siglip_folder() -> str:
+    """`tiny_siglip` on disk, in the layout of the published checkpoint: config.json and one file of weights."""
+    return _saved(tiny_siglip().save_pretrained)
+
+
+def _saved(save: Callable[[Path], object]) -> str:
     folder = tempfile.TemporaryDirectory()
-    save_policy(tiny_policy(), Path(folder.name))
+    save(Path(folder.name))
     atexit.register(folder.cleanup)
     return folder.name

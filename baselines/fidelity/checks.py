@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -13,6 +12,8 @@ class Check:
     name: str
     passed: bool
     found: str
+    difference: float | None = None  # largest absolute difference of numbers
+    agreement: float | None = None  # share of equal indices, masks, labels
 
 
 def close(name: str, ours: Tensor, expected: Tensor, tolerance: float) -> Check:
@@ -20,12 +21,12 @@ def close(name: str, ours: Tensor, expected: Tensor, tolerance: float) -> Check:
     if ours.shape != expected.shape:
         return Check(name, False, f"shape {tuple(ours.shape)}, expected {tuple(expected.shape)}")
     worst = (ours - expected).abs().max().item() if ours.numel() else 0.0
-    return Check(name, worst <= tolerance, f"differs by {worst:.2g}, allowed {tolerance:g}")
+    return Check(name, worst <= tolerance, f"differs by {worst:.2g}, allowed {tolerance:g}", difference=worst)
 
 
 def same(name: str, ours: Tensor, expected: Tensor) -> Check:
     """Equal, element by element."""
     if ours.shape != expected.shape:
         return Check(name, False, f"shape {tuple(ours.shape)}, expected {tuple(expected.shape)}")
-    wrong = int((ours != expected).sum())
-    return Check(name, torch.equal(ours, expected), f"{wrong} of {ours.numel()} differ")
+    wrong, total = int((ours != expected).sum()), max(ours.numel(), 1)
+    return Check(name, wrong == 0, f"{wrong} of {ours.numel()} differ", agreement=1 - wrong / total)

@@ -1,6 +1,7 @@
 """What every backbone offers: videos in, answers on compressed tokens out, with the budget really spent."""
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +12,13 @@ from torch import Tensor
 
 from cacovid.backbones.decoder import Decoder, Prefilled, Sequence
 from cacovid.backbones.generation import Generated, Stopping, generate
-from cacovid.budget import Flops, Spent
+from cacovid.budget import BudgetMode, Flops, Spent
 from cacovid.clock import StageClock
 from cacovid.errors import MethodError
 from cacovid.flops import DecoderShape, VisionShape, sample_flops
 from cacovid.method import Method
 from cacovid.records import Compressed, Need, VideoTokens
+from cacovid.solve import Cost, Plan, plan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,32 +102,34 @@ class Backbone(ABC):
         requests: list[VideoRequest],
         method: Method,
         *,
+        budget: BudgetMode = "nominal",
         max_new_tokens: int = 16,
         stop_strings: tuple[str, ...] = (),
         keep_logits: bool = False,
     ) -> list[Answer]:
-        """Answer a batch: encode, compress, prefill, decode greedily, and audit.
+        """Answer a batch: encode, compress, prefill, decode greedily, and audit. `budget` is what r means.
 
-        Raises BudgetError if a sample spent another budget than asked, PromptError for a malformed prompt.
+        Raises BudgetError if a sample spent another budget than asked or the method cannot meet it, PromptError
+        for a malformed prompt.
         """
         clock = StageClock(self.device)
         with clock.stage("vision"):
             videos = self.encode(requests, method.needs)
+        # Searched for a table; a deployment would run at the ratio that was found.
+        with nullcontext() if budget == "nominal" else clock.stage("plan"):
+            plans = [plan(method, v, self.decoder_shape, budget, self._encoder_flops(method, v)) for v in videos]
         with clock.stage("compress"):
-            budgets = [method.budget(len(v)) for v in videos]
-            compressed = [compress_video(method, v, b) for v, b in zip(videos, budgets, strict=True)]
-        sequences = [self.sequence(v, c, b, method) for v, c, b in zip(videos, compressed, budgets, strict=True)]
+            compressed = [compress_video(p.method, v, p.budget) for v, p in zip(videos, plans, strict=True)]
+        sequences = [self.sequence(v, c, p.budget, p.method) for v, c, p in zip(videos, compressed, plans, strict=True)]
         with clock.stage("prefill"):
-            state = self.decoder.prefill(sequences, method)
+            state = self.decoder.prefill(sequences)
         stopping = Stopping.from_config(self.model.generation_config, max_new_tokens, stop_strings)
         prompts = [torch.cat(self.penalised(r.prompt)) for r in requests]
         with clock.stage("decode"):
-            generated = generate(
-                self.decoder, state, method, self.tokenizer, prompts, stopping, keep_logits=keep_logits
-            )
+            generated = generate(self.decoder, state, self.tokenizer, prompts, stopping, keep_logits=keep_logits)
         answers = []
         for i, (video, out) in enumerate(zip(videos, generated, strict=True)):
-            spent = self.audit(state, i, video, budgets[i], method, len(out.ids))
+            spent = self.audit(state, i, video, plans[i], len(out.ids))
             spent.check(type(method).__name__)
             answers.append(
                 Answer(
@@ -159,46 +163,57 @@ class Backbone(ABC):
             span=slice(start, start + kept),
             flat=compressed.position,
             video=video,
+            method=method,
             budget=budget,
             next_position=full,
         )
 
-    def audit(
-        self, state: Prefilled, sample: int, video: VideoTokens, budget: int, method: Method, decoded: int
-    ) -> Spent:
+    def audit(self, state: Prefilled, sample: int, video: VideoTokens, asked: Plan, decoded: int) -> Spent:
         """What sample number `sample` really spent, from the layers' own row counts."""
         text = len(video.prefix) + 1 + len(video.suffix)  # the newline token counts as text
-        layers = tuple(layout.video_tokens(sample) for layout in state.layouts)
+        layers = [layout.computed[sample] for layout in state.layouts]
+        fed = [layout.fed[sample] for layout in state.layouts]
         steps = state.visible[: max(decoded - 1, 0)]  # samples that ended early still ride along in a batch
         visible = [[layer[sample] for layer in step] for step in steps]
-        read = [n for step in visible for n in step] or list(layers)
+        read = [n for step in visible for n in step] or [layout.video_tokens(sample) for layout in state.layouts]
 
-        def flops(prefill: list[int], decode: list[list[int]], compressor: int) -> Flops:
+        def flops(prefill: list[int], fed: list[int], decode: list[list[int]], compressor: int) -> Flops:
             return sample_flops(
                 self.vision_shape,
                 self.decoder_shape,
                 frames=video.frames,
                 compressor=compressor,
                 prefill_rows=[text + n for n in prefill],
+                fed_rows=[text + n for n in fed],
                 decode_keys=[[text + n + t + 1 for n in step] for t, step in enumerate(decode)],
             )
 
-        captured = {"received_attention": self.vision_shape.received_attention(video.frames), "keys": 0}
         compressor = (
-            method.compressor_flops(video, budget)
-            + sum(captured[need] for need in method.needs)
+            asked.method.compressor_flops(video, asked.budget)
+            + self._encoder_flops(asked.method, video)
             + sum(state.sequences[sample].lookups)
         )
         full = [len(video)] * len(layers)
+        ours = flops(layers, fed, visible, compressor)
+        cost = Cost(self.decoder_shape, text)
         return Spent(
             video_tokens=len(video),
-            asked=budget,
-            slack=method.slack(video),
-            layers=layers,
+            asked=asked.asked,
+            measure=asked.measure,
+            slack=asked.slack,
+            lenient=asked.lenient,
+            layers=tuple(layers),
+            kept=len(state.sequences[sample].flat),
             decode_visible=sum(read) / len(read),
-            flops=flops(list(layers), visible, compressor),
-            flops_full=flops(full, [full] * len(visible), 0),
+            equivalent=cost.tokens(ours.prefill + ours.compressor, 2 * len(video)),
+            flops=ours,
+            flops_full=flops(full, full, [full] * len(visible), 0),
         )
+
+    def _encoder_flops(self, method: Method, video: VideoTokens) -> int:
+        """What the vision tower computes for this method besides the features."""
+        captured = {"received_attention": self.vision_shape.received_attention(video.frames), "keys": 0, "patches": 0}
+        return sum(captured[need] for need in method.needs)
 
     def penalised(self, prompt: str) -> tuple[Tensor, Tensor, Tensor]:
         """The ids that a repetition penalty sees: the prompt's, the video placeholder among them."""

@@ -33,6 +33,7 @@ class Sequence:
     span: slice  # rows that hold video tokens
     flat: Int64[Tensor, " K"]  # flat position that each of them stands for
     video: VideoTokens
+    method: Method
     budget: int
     next_position: int  # position id of the first decoded token
     memo: dict[str, Any] = field(default_factory=dict)
@@ -45,14 +46,17 @@ class Sequence:
 
 @dataclass(slots=True, eq=False)
 class LayerLayout:
-    """What one layer's cache holds, sample by sample, right-aligned in rows of the longest."""
+    """What one layer computed, and what its cache holds: sample by sample, right-aligned in rows of the longest."""
 
     rows: list[int]
-    spans: list[slice]  # video tokens, counted from the sample's own first row
+    spans: list[slice]  # video tokens in the cache, counted from the sample's own first row
     valid: Bool[Tensor, "B L"] | None  # None = no padding
+    computed: list[int]  # video tokens in its attention at prefill: an eviction does not undo what was computed
+    fed: list[int]  # video tokens in its feed-forward part
 
     def video_tokens(self, sample: int) -> int:
-        return self.spans[sample].stop - self.spans[sample].start
+        """Video tokens in this layer's cache."""
+        return _length(self.spans[sample])
 
 
 @dataclass(slots=True, eq=False)
@@ -94,35 +98,45 @@ class Decoder:
         return cos[0], sin[0]
 
     @torch.inference_mode()
-    def prefill(self, sequences: list[Sequence], method: Method) -> Prefilled:
-        """Run the prompt through all layers, calling `method.prune_layer` before each of them."""
-        prunes = "in-LLM" in method.stages
+    def prefill(self, sequences: list[Sequence]) -> Prefilled:
+        """Run the prompt through all layers, calling the methods' in-LLM hooks before and inside each of them."""
+        before = any(s.method.acts("prune_layer") for s in sequences)
+        inside = any(s.method.acts("prune_after_attention") for s in sequences)
         cache = DynamicCache(config=self.config)
         layouts: list[LayerLayout] = []
         hidden, valid, mask, rotary = self._arrange(sequences, [s.embeds for s in sequences])
         previous: Tensor | None = None
         for index, layer in enumerate(self.layers):
-            if prunes:
+            if before:
                 inputs = {index: hidden} if previous is None else {index - 1: previous, index: hidden}
-                rows = self._prune(sequences, method, index, inputs)
-                if rows is not None:
-                    hidden, valid, mask, rotary = self._arrange(sequences, rows)
+                cuts = self._ask("prune_layer", sequences, index, inputs, hidden)
+                hidden, valid, mask, rotary = self._cut(cuts, sequences, hidden, valid, mask, rotary, layouts, cache)
                 previous = hidden
-            layouts.append(LayerLayout([s.rows for s in sequences], [s.span for s in sequences], valid))
-            hidden = layer(
-                hidden,
-                attention_mask=mask,
-                position_embeddings=rotary,
-                past_key_values=cache,
-                use_cache=True,
-            )
+            here = [_length(s.span) for s in sequences]
+            layouts.append(LayerLayout([s.rows for s in sequences], [s.span for s in sequences], valid, here, here))
+            call = {
+                "attention_mask": mask,
+                "position_embeddings": rotary,
+                "past_key_values": cache,
+                "use_cache": True,
+            }
+            if not inside:
+                hidden = layer(hidden, **call)
+                continue
+            # The stock layer in its two halves, so that a cut fits between them.
+            middle = hidden + layer.self_attn(hidden_states=layer.input_layernorm(hidden), **call)[0]
+            cuts = self._ask("prune_after_attention", sequences, index, {index: hidden}, middle)
+            middle, valid, mask, rotary = self._cut(cuts, sequences, middle, valid, mask, rotary, layouts, cache)
+            layouts[-1].fed = [_length(s.span) for s in sequences]
+            hidden = middle + layer.mlp(layer.post_attention_layernorm(middle))
+            previous = None  # its rows are no longer those of the input
         logits = self.lm_head(self.model.norm(hidden[:, -1:]))[:, -1]
         return Prefilled(logits, cache, layouts, sequences)
 
     @torch.inference_mode()
-    def decode(self, state: Prefilled, tokens: Int64[Tensor, " B"], step: int, method: Method) -> Float[Tensor, "B V"]:
+    def decode(self, state: Prefilled, tokens: Int64[Tensor, " B"], step: int) -> Float[Tensor, "B V"]:
         """Feed one decoded token a sample and return the logits of the next; `step` counts from 0."""
-        hides = "decode" in method.stages
+        hides = any(s.method.acts("visible") for s in state.sequences)
         hidden = self.model.embed_tokens(tokens[:, None])
         device = hidden.device
         positions = torch.tensor([[s.next_position + step] for s in state.sequences], device=device)
@@ -137,7 +151,7 @@ class Decoder:
             counts = [layout.video_tokens(i) for i in range(len(state.sequences))]
             if hides:
                 inputs = {k: v for k, v in inputs.items() if k == index - 1} | {index: hidden}
-                valid, counts = self._hide(state, method, index, step, inputs, positions, valid, counts)
+                valid, counts = self._hide(state, index, step, inputs, positions, valid, counts)
             read.append(counts)
             hidden = layer(
                 hidden,
@@ -156,19 +170,18 @@ class Decoder:
         mask = create_causal_mask(config=self.config, inputs_embeds=hidden, attention_mask=valid, past_key_values=None)
         return hidden, valid, mask, self.model.rotary_emb(hidden, positions)
 
-    def _prune(
-        self, sequences: list[Sequence], method: Method, layer: int, inputs: dict[int, Tensor]
-    ) -> list[Tensor] | None:
-        """Ask the method about every sample; the new hidden rows of all samples, or None if nothing changed."""
-        rows: list[Tensor] = []
-        changed = False
+    def _ask(
+        self, hook: str, sequences: list[Sequence], layer: int, inputs: dict[int, Tensor], current: Tensor
+    ) -> list[LayerCut | None]:
+        """What the methods want cut of every sample; None where nothing changes."""
+        cuts: list[LayerCut | None] = []
         for i, sequence in enumerate(sequences):
-            own = {k: v[i, v.shape[1] - sequence.rows :] for k, v in inputs.items()}
             state = PrefillState(
                 video=sequence.video,
                 layer=layer,
                 layers=self.layers,
-                inputs=own,
+                inputs={k: _own(v, i, sequence) for k, v in inputs.items()},
+                current=_own(current, i, sequence),
                 positions=sequence.positions,
                 span=sequence.span,
                 flat=sequence.flat,
@@ -177,18 +190,44 @@ class Decoder:
                 lookups=sequence.lookups,
                 memo=sequence.memo,
             )
-            cut = method.prune_layer(layer, state, sequence.budget)
-            if cut is None or (cut.hidden is None and len(cut.keep) == len(sequence.flat)):
-                rows.append(own[layer])
+            cut = getattr(sequence.method, hook)(layer, state, sequence.budget)
+            unchanged = cut is None or (cut.hidden is None and len(cut.keep) == len(sequence.flat))
+            cuts.append(None if unchanged else cut)
+        return cuts
+
+    def _cut(
+        self,
+        cuts: list[LayerCut | None],
+        sequences: list[Sequence],
+        hidden: Tensor,
+        valid: Tensor | None,
+        mask: Any,
+        rotary: Any,
+        layouts: list[LayerLayout],
+        cache: DynamicCache,
+    ) -> tuple[Tensor, Any, Any, Any]:
+        """Apply the cuts: hidden rows, padding, mask and rotary tables as they are from here on."""
+        if not any(cuts):
+            return hidden, valid, mask, rotary
+        before = [s.rows for s in sequences]
+        rows: list[Tensor] = []
+        kept: list[Tensor | None] = []  # rows of the sample's cache that an eviction leaves
+        for i, (cut, sequence) in enumerate(zip(cuts, sequences, strict=True)):
+            own = _own(hidden, i, sequence)
+            if cut is None:
+                rows.append(own)
+                kept.append(None)
                 continue
-            changed = True
-            rows.append(_apply(cut, sequence, own[layer], method))
-        return rows if changed else None
+            index = _rows_left(cut, sequence)
+            kept.append(index if cut.evict else None)
+            rows.append(_apply(cut, sequence, own, index))
+        if any(index is not None for index in kept):
+            _evict(kept, before, sequences, layouts, cache)
+        return self._arrange(sequences, rows)
 
     def _hide(
         self,
         state: Prefilled,
-        method: Method,
         layer: int,
         step: int,
         inputs: dict[int, Tensor],
@@ -220,7 +259,7 @@ class Decoder:
                 lookups=sequence.lookups,
                 memo=sequence.memo,
             )
-            keep = method.visible(layer, step, view, sequence.budget)
+            keep = sequence.method.visible(layer, step, view, sequence.budget)
             if keep is None or len(keep) == counts[i]:
                 continue
             layout = state.layouts[layer]
@@ -245,25 +284,61 @@ class Decoder:
         return valid[:, None, None]
 
 
-def _apply(cut: LayerCut, sequence: Sequence, hidden: Tensor, method: Method) -> Tensor:
-    """Cut the sequence's book-keeping to `cut.keep` and return its hidden rows."""
+def _length(span: slice) -> int:
+    return span.stop - span.start
+
+
+def _own(batch: Tensor, sample: int, sequence: Sequence) -> Tensor:
+    """A sample's rows without the padding."""
+    return batch[sample, batch.shape[1] - sequence.rows :]
+
+
+def _rows_left(cut: LayerCut, sequence: Sequence) -> Int64[Tensor, " R"]:
+    """The sequence's rows that stay, text among them. Raises MethodError for a cut that makes no sense."""
     keep, span = cut.keep, sequence.span
     if len(keep) == 0 or not bool((keep.diff() > 0).all() & (keep[0] >= 0) & (keep[-1] < len(sequence.flat))):
         raise MethodError(
-            f"{type(method).__name__}.prune_layer must keep at least one of the {len(sequence.flat)} current "
-            f"video tokens, as rising row numbers; got {keep.tolist()[:8]}"
+            f"{type(sequence.method).__name__} must keep at least one of the {len(sequence.flat)} current "
+            f"video tokens in the LLM, as rising row numbers; got {keep.tolist()[:8]}"
         )
-    rows = torch.cat(
-        [
-            torch.arange(span.start, device=keep.device),
-            span.start + keep,
-            torch.arange(span.stop, sequence.rows, device=keep.device),
-        ]
-    )
+    before = torch.arange(span.start, device=keep.device)
+    after = torch.arange(span.stop, sequence.rows, device=keep.device)
+    return torch.cat([before, span.start + keep, after])
+
+
+def _apply(cut: LayerCut, sequence: Sequence, hidden: Tensor, rows: Tensor) -> Tensor:
+    """Cut the sequence's book-keeping to `rows` and return its hidden rows."""
     hidden = hidden[rows]
-    sequence.span = slice(span.start, span.start + len(keep))
+    sequence.span = slice(sequence.span.start, sequence.span.start + len(cut.keep))
     sequence.positions = sequence.positions[rows]
-    sequence.flat = sequence.flat[keep]
+    sequence.flat = sequence.flat[cut.keep]
     if cut.hidden is not None:
-        hidden = torch.cat([hidden[: span.start], cut.hidden, hidden[sequence.span.stop :]])
+        hidden = torch.cat([hidden[: sequence.span.start], cut.hidden, hidden[sequence.span.stop :]])
     return hidden
+
+
+def _evict(
+    kept: list[Tensor | None], before: list[int], sequences: list[Sequence], layouts: list[LayerLayout], cache: Any
+) -> None:
+    """Leave only the rows `kept` in the caches of all layers so far; None = all of a sample's rows.
+
+    Raises MethodError where a layer held other rows than the `before` ones of the cut: tokens were cut earlier.
+    """
+    for layout, stored in zip(layouts, cache.layers[: len(layouts)], strict=True):
+        keys, values = [], []
+        for i, index in enumerate(kept):
+            rows = layout.rows[i]
+            every = torch.arange(rows, device=stored.keys.device) if index is None else index
+            if index is not None and rows != before[i]:
+                raise MethodError(
+                    f"{type(sequences[i].method).__name__} evicts {before[i] - len(index)} of {before[i]} rows, but an "
+                    f"earlier layer holds {rows}; evict with the first cut"
+                )
+            # (h, L, d) -> (L, h, d): the axis that is padded comes first
+            own_keys, own_values = (part[i, :, -rows:].transpose(0, 1) for part in (stored.keys, stored.values))
+            keys.append(own_keys[every])
+            values.append(own_values[every])
+            if index is not None:
+                layout.rows[i], layout.spans[i] = len(index), sequences[i].span
+        padded, layout.valid = pad_left(keys)
+        stored.keys, stored.values = padded.transpose(1, 2), pad_left(values)[0].transpose(1, 2)

@@ -9,7 +9,6 @@ from torch import Tensor
 from transformers import RepetitionPenaltyLogitsProcessor
 
 from cacovid.backbones.decoder import Decoder, Prefilled
-from cacovid.method import Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,6 @@ class Generated:
 def generate(
     decoder: Decoder,
     state: Prefilled,
-    method: Method,
     tokenizer: Any,
     prompts: list[Int64[Tensor, " P"]],
     stopping: Stopping,
@@ -76,7 +74,7 @@ def generate(
                 _append(sample, token, tokenizer, stopping)
         if all(sample.done for sample in out) or step + 1 == stopping.max_new_tokens:
             break
-        logits = decoder.decode(state, tokens, step, method)
+        logits = decoder.decode(state, tokens, step)
     return out
 
 

@@ -156,21 +156,23 @@ class LlavaOnevision(Backbone):
         features: list[Tensor] = []
         captured: dict[str, list[Tensor]] = {need: [] for need in needs}
         for chunk in pixels.split(FRAMES_AT_ONCE, dim=1):
-            with self._tower_projections(bool(needs)) as seen:
+            with self._tower_record(needs) as seen:
                 # (1, f*S [+ 1], D): newer releases append the newline token here, which the sequence adds itself
                 rows = core.get_video_features(chunk, return_dict=True).pooler_output[0]
             frames = chunk.shape[1]
             features.append(rows[: frames * self.side**2].unflatten(0, (frames, -1)))
-            if needs:
-                attention = self._tower_layer().self_attn
+            attention = self._tower_layer().self_attn
+            if "received_attention" in needs:
                 query, key = (
-                    seen[name].unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for name in "qk"
+                    seen[name].unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for name in ("q", "k")
                 )  # (f, h, P, d)
-                if "received_attention" in needs:
-                    scores = received(query, key, attention.scale)  # (f, P)
-                    captured["received_attention"].append(core.apply_pooling(scores[..., None])[..., 0])
-                if "keys" in needs:
-                    captured["keys"].append(core.apply_pooling(seen["k"].float()))
+                scores = received(query, key, attention.scale)  # (f, P)
+                captured["received_attention"].append(core.apply_pooling(scores[..., None])[..., 0])
+            if "keys" in needs:
+                keys = core.apply_pooling(seen["k"].float())  # (f, S, E)
+                captured["keys"].append(keys.unflatten(-1, (attention.num_heads, -1)))
+            if "patches" in needs:
+                captured["patches"].append(seen["patches"])
         return torch.cat(features), {name: torch.cat(parts) for name, parts in captured.items()}
 
     def _tower_layer(self) -> Any:
@@ -182,18 +184,22 @@ class LlavaOnevision(Backbone):
         return layers[index - 1 if index > 0 else len(layers) + index]  # hidden_states[0] is the embedding
 
     @contextmanager
-    def _tower_projections(self, wanted: bool) -> Iterator[dict[str, Tensor]]:
-        """Record q and k (f, P, E) of the last used vision layer; the hooks are gone on exit."""
+    def _tower_record(self, needs: frozenset[Need]) -> Iterator[dict[str, Tensor]]:
+        """Record q and k (f, P, E) of the last used vision layer, and its output; the hooks are gone on exit."""
         seen: dict[str, Tensor] = {}
+        layer = self._tower_layer()
+        modules = {}
+        if needs & {"received_attention", "keys"}:
+            modules = {"q": layer.self_attn.q_proj, "k": layer.self_attn.k_proj}
+        if "patches" in needs:
+            modules["patches"] = layer
         handles = []
-        if wanted:
-            attention = self._tower_layer().self_attn
-            for name in "qk":
+        for name, module in modules.items():
 
-                def record(_module: nn.Module, _args: Any, out: Tensor, name: str = name) -> None:
-                    seen[name] = out
+            def record(_module: nn.Module, _args: Any, out: Any, name: str = name) -> None:
+                seen[name] = out[0] if isinstance(out, tuple) else out
 
-                handles.append(getattr(attention, f"{name}_proj").register_forward_hook(record))
+            handles.append(module.register_forward_hook(record))
         try:
             yield seen
         finally:

@@ -19,7 +19,7 @@ def kept_by(backbone: Backbone, method: Method, video: VideoTokens) -> Int64[Ten
     budget = method.budget(len(video))
     sequence = backbone.sequence(video, compress_video(method, video, budget), budget, method)
     if "in-LLM" in method.stages:
-        backbone.decoder.prefill([sequence], method)
+        backbone.decoder.prefill([sequence])
     return sequence.flat
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from cacovid.budget import BudgetMode
 from cacovid.errors import MethodError
 from cacovid.method import Method
 from cacovid.registry import build_method, method_class
@@ -24,6 +25,7 @@ class Arguments:
     device: str = "auto"  # "auto" is cuda where there is one
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # "auto": as stored; float32 on a CPU
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    budget: BudgetMode = "nominal"  # what retention means: as the method's paper, layer_average, or flops
     max_frames_num: int | None = None  # None: `cacovid_frames` of the checkpoint's config, else 32
     batch_size: int = 1
     sampling: Literal["round", "floor"] = "round"  # rule of frame indices; "floor" is lmms-eval's

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cacovid.backbones import Answer, LlavaOnevision, VideoRequest
+from cacovid.budget import BudgetMode
 from cacovid.errors import BudgetError, PromptError
 from cacovid.lmms.clips import ClipCache, Read, stamp
 from cacovid.lmms.generation import Generation
@@ -51,6 +52,7 @@ class Evaluation:
     run: Run
     simple: bool
     batch_size: int
+    budget: BudgetMode = "nominal"
 
     def samples(self, work: Sequence[tuple[Request, Generation]], documents: Any) -> Iterator[Sample]:
         """One sample for each request, in order.
@@ -132,7 +134,11 @@ class Evaluation:
         generation = items[0].generation
         try:
             answers = self.backbone.answer(
-                requests, self.method, max_new_tokens=generation.max_new_tokens, stop_strings=generation.until
+                requests,
+                self.method,
+                budget=self.budget,
+                max_new_tokens=generation.max_new_tokens,
+                stop_strings=generation.until,
             )
         except (PromptError, BudgetError) as error:
             if len(items) == 1:

@@ -123,7 +123,9 @@ class CompressedModel(lmms):
             logger.warning(
                 f"{name}: {run.held} of {total} samples have an answer in {run.folder}; they are taken from it"
             )
-        evaluation = Evaluation(self.backbone, self.method, clips, run, self.is_simple, self.batch_size)
+        evaluation = Evaluation(
+            self.backbone, self.method, clips, run, self.is_simple, self.batch_size, self.arguments.budget
+        )
         start = time.perf_counter()
         with run:
             documents = self.task_dict[name][first.split]

@@ -41,6 +41,7 @@ def open_run(
     identity = RunSettings(
         method=method,
         fields=plain_fields(settings),
+        budget=arguments.budget,
         backbone=backbone.family,
         checkpoint=checkpoint_identity(checkpoint_folder(arguments.pretrained), getattr(model, "_commit_hash", None)),
         dtype=str(backbone.model.dtype).removeprefix("torch."),

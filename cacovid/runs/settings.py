@@ -25,6 +25,7 @@ class RunSettings:
 
     method: str
     fields: dict[str, Any]  # all of the method's hyper-parameters, defaults included
+    budget: str  # what the retention ratio means: "nominal", "layer_average" or "flops"
     backbone: str
     checkpoint: dict[str, Any]  # as `checkpoint_identity` says
     dtype: str  # as loaded, never "auto"

@@ -50,7 +50,7 @@ def _batches(
     order = sorted(range(len(sequences)), key=lambda i: sequences[i].rows)
     for begin in range(0, len(order), together):
         chosen = order[begin : begin + together]
-        yield chosen, backbone.decoder.prefill([sequences[i] for i in chosen], UNPRUNED)
+        yield chosen, backbone.decoder.prefill([sequences[i] for i in chosen])
 
 
 @torch.inference_mode()
@@ -64,7 +64,7 @@ def answer_all(
     replies = [""] * len(prompt_of)
     for chosen, state in _batches(backbone, asks, together):
         seen = [prompt_of[i] for i in chosen]
-        generated = generate(backbone.decoder, state, UNPRUNED, backbone.tokenizer, seen, stopping)
+        generated = generate(backbone.decoder, state, backbone.tokenizer, seen, stopping)
         for i, out in zip(chosen, generated, strict=True):
             replies[i] = out.text
     ends = iter(replies)
@@ -94,5 +94,5 @@ def log_probabilities(
             said = logits.double().log_softmax(-1).gather(1, tokens[:, None])[:, 0].cpu()
             out[chosen] += torch.where(alive, said, 0.0)
             if step + 1 < longest:
-                logits = backbone.decoder.decode(state, tokens, step, UNPRUNED)
+                logits = backbone.decoder.decode(state, tokens, step)
     return list(out.split([len(ask.masks) for ask in asks]))

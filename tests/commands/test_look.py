@@ -51,7 +51,17 @@ def make_look(found: Fates, **changes: object) -> Look:
     """White frames of 90 x 60 pixels."""
     flops = Flops(1, 0, 1, 1)
     spent = Spent(
-        video_tokens=12, asked=2, slack=0, layers=(4, 4, 2), decode_visible=2.0, flops=flops, flops_full=flops
+        video_tokens=12,
+        asked=2,
+        measure="kept",
+        slack=0,
+        lenient=False,
+        layers=(4, 4, 2),
+        kept=2,
+        decode_visible=2.0,
+        equivalent=3.3,
+        flops=flops,
+        flops_full=flops,
     )
     given = {
         "frames": np.full((2, 60, 90, 3), 255, dtype=np.uint8),

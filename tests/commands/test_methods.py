@@ -61,7 +61,7 @@ def test_fields_are_shown_on_request(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     assert "seed" not in listed(capsys).split()
     shown = [" ".join(line.split()) for line in listed(capsys, "--fields").splitlines()]
-    assert "seed = 0 (int)" in shown and "variant = A1 (A1 | B1 | B3)" in shown
+    assert "seed = 0 (int)" in shown and "variant = A1 (A1 | B1 | B2 | B3 | B4 | B5 | B6)" in shown
 
 
 def test_a_broken_third_party_is_named_and_harms_nobody(third_party, capsys, monkeypatch):

@@ -92,7 +92,7 @@ def test_arguments_are_typed() -> None:
         ({"pretrained": "x", "layer": "two"}, ArgumentError, "layer='two': .*valid integer"),
         ({"pretrained": "x", "layer": 2.5}, ArgumentError, r"layer=2\.5: .*fractional"),
         ({"pretrained": "x", "dtype": "int8"}, ArgumentError, "dtype='int8': .*'auto', 'float32'"),
-        ({"pretrained": "x", "variant": "Z"}, ArgumentError, "variant='Z': .*'A1', 'B1' or 'B3'"),
+        ({"pretrained": "x", "variant": "Z"}, ArgumentError, "variant='Z': .*'A1', 'B1', .*'B5' or 'B6'"),
         ({"pretrained": "x", "batch_size": "auto"}, ArgumentError, "batch_size='auto'"),
         ({"pretrained": "x", "batch_size": 0}, ArgumentError, "batch_size=0, expected at least 1"),
         ({"pretrained": "x", "max_frames_num": 0}, ArgumentError, "max_frames_num=0"),

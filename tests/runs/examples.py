@@ -7,6 +7,7 @@ from cacovid.runs import Failure, RunSettings, Sample
 SETTINGS = RunSettings(
     method="random",
     fields={"retention": 0.25, "seed": 0},
+    budget="nominal",
     backbone="llava_ov",
     checkpoint={"folder": "abc"},
     dtype="float32",
