@@ -33,13 +33,14 @@ def load_samples(folder: Path) -> pd.DataFrame:
     """One row a sample of every finished run below `folder`.
 
     Columns: run, started, setup and fields (JSON text), method, retention_asked, task, doc_id, video, score (0..1),
-    failed, parsed, retention, layer_average, decode_share, flops_ratio, evidence_recall, and `seconds_<stage>`.
+    failed, parsed, retention, missed, layer_average, decode_share, flops_ratio, evidence_recall, and `seconds_<stage>`.
     """
     rows = []
     for run in load_runs(folder):
         settings = run["settings"]
         fields = dict(settings["fields"])
         asked = fields.pop("retention")
+        fields["budget"] = settings.get("budget", "nominal")  # what that retention means
         for line in (run["folder"] / "samples.jsonl").read_text().splitlines():
             sample = json.loads(line)
             spent = sample["spent"] or {}
@@ -59,6 +60,7 @@ def load_samples(folder: Path) -> pd.DataFrame:
                     "failed": sample["failure"] is not None,
                     "parsed": sample["parsed"],
                     "retention": spent.get("retention"),
+                    "missed": spent.get("missed", False),
                     "layer_average": spent.get("layer_average"),
                     "decode_share": spent["decode_visible"] / spent["video_tokens"] if spent else None,
                     "flops_ratio": spent.get("flops_ratio"),

@@ -10,7 +10,8 @@ from rich.table import Table
 from analysis.runs import RunsError, load_samples
 from analysis.stats import Interval, clustered_mean
 
-COLUMNS = ("method", "r asked", "r kept", "layer avg", "FLOPs", "accuracy", "vs all tokens", "evidence", "n")
+COLUMNS = ("method", "r asked", "r kept", "layer avg", "FLOPs", "accuracy", "vs all tokens", "evidence", "n", "missed")
+"""`missed`: share of the samples whose realised budget is another one than asked."""
 
 
 def labels(samples: pd.DataFrame) -> dict[tuple[str, str], str]:
@@ -22,7 +23,8 @@ def labels(samples: pd.DataFrame) -> dict[tuple[str, str], str]:
             key for one in settings.values() for key in one if len({str(s.get(key)) for s in settings.values()}) > 1
         }
         for text, one in settings.items():
-            shown = ", ".join(f"{k}={one[k]}" for k in one if k in varied)
+            # A hash tells runs apart, not readers: its beginning is enough.
+            shown = ", ".join(f"{k}={str(one[k])[:12] if k.endswith('sha256') else one[k]}" for k in one if k in varied)
             names[str(method), text] = f"{method} ({shown})" if shown else str(method)
     return names
 
@@ -68,6 +70,7 @@ def summary(folder: Path) -> pd.DataFrame:
                 "vs all tokens": clustered_mean(difference, paired["video"]) if len(paired) else None,
                 "evidence": group["evidence_recall"].mean(),
                 "n": len(group),
+                "missed": group["missed"].mean(),
             }
         )
     table = pd.DataFrame(rows, columns=list(COLUMNS))

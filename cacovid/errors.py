@@ -5,6 +5,14 @@ class BudgetError(ValueError):
     """A retention ratio or budget that cannot be met."""
 
 
+class FloorError(BudgetError):
+    """A budget below what a method needs at the least, `floor`, as a share of the video tokens."""
+
+    def __init__(self, floor: float, message: str) -> None:
+        super().__init__(message)
+        self.floor = floor
+
+
 class MethodError(ValueError):
     """A method that is unknown, mis-declared, or returned something that breaks the contract."""
 

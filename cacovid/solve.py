@@ -7,7 +7,7 @@ by video, by bisection over whole tokens, so that the figure comes as near to r 
 from dataclasses import dataclass
 
 from cacovid.budget import BudgetMode, Measure, tokens_to_keep
-from cacovid.errors import BudgetError
+from cacovid.errors import FloorError
 from cacovid.flops import DecoderShape
 from cacovid.method import Method
 from cacovid.records import VideoTokens
@@ -60,7 +60,7 @@ def plan(method: Method, video: VideoTokens, shape: DecoderShape, mode: BudgetMo
     """How `method` meets its retention ratio in `mode`; `encoder` = FLOPs of what it needs from the vision tower.
 
     The realised figure may be half a token a frame from r N, or as much as the method's own rounding; a miss is
-    marked. Where the floor of the method is above that, BudgetError says it: with one token left after its last cut
+    marked. Where the floor of the method is above that, FloorError says it: with one token left after its last cut
     it still computes more than r N.
     """
     if mode == "nominal" or method.retention == 1 or (mode == "layer_average" and method.means == mode):
@@ -84,10 +84,11 @@ def plan(method: Method, video: VideoTokens, shape: DecoderShape, mode: BudgetMo
     low, high = 1, total  # figure(low) <= asked < figure(high), once the ends are looked at
     slack = max(video.frames / 2, method.slack(video))
     if (floor := figure(low)) > asked + slack:
-        raise BudgetError(
+        raise FloorError(
+            floor / total,
             f"{type(method).__name__} cannot meet retention={method.retention:g} as {mode}: with one token left it "
             f"still computes {floor / total:.4g} of {total} video tokens; ask for retention >= {floor / total:.4g}, "
-            f"choose an earlier layer, or use budget=nominal"
+            f"choose an earlier layer, or use budget=nominal",
         )
     while high - low > 1:
         middle = (low + high) // 2

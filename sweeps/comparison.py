@@ -1,10 +1,12 @@
-"""`python -m sweeps.comparison`: the shipped policies against the training-free methods, on the whole test split.
+"""`python -m sweeps.comparison`: every method on the test bed's test split, r as in its paper and as layer average.
 
-Its table: `python -m analysis paired results/comparison/runs --reference cacovid`.
+Its tables: `python -m analysis paired results/comparison/runs --reference cacovid` and `... summary ...`.
 """
 
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cacovid.policy.checkpoint import TESTBED_SEEDS
 from sweeps.demo import RATIOS, demo_cells
@@ -14,26 +16,47 @@ LLM_LAYERS = 8
 """Of the test bed's LLM."""
 
 
-def in_llm_retention(average: float, layer: int, layers: int) -> float | None:
-    """What must be left after a cut before `layer` so that the layers' average is `average`; None under the floor.
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A published method as its authors set it, with what the test bed's eight layers ask for."""
 
-    The layers before the cut compute every token, so no average below layer / layers can be met.
-    """
-    rest = (average * layers - layer) / (layers - layer)
-    return rest if rest > 0 else None
+    label: str
+    method: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    whole: int | None = None
+    """LLM layers that compute all tokens: the floor of its layer average. None = its r is a layer average already."""
+
+
+ROWS = [
+    Row("attention top-k B1, layer 1", "attention_topk", {"variant": "B1", "layer": 1}, whole=1),
+    Row("attention top-k B3, layer 1", "attention_topk", {"variant": "B3", "layer": 1}, whole=1),
+    Row("FastV", "fastv", {}, whole=2),
+    Row("FastV, K = 1", "fastv", {"layer": 1}, whole=1),
+    Row("VisionZip", "visionzip"),
+    Row("DyCoke, below its floor", "dycoke", {"extend": True}),  # of 31.3% at 16 frames
+    Row("DivPrune", "divprune"),
+    Row("PruneVid", "prunevid", {}, whole=0),
+    Row("PruneVid, beta solved", "prunevid", {"knobs": "solved_beta"}, whole=0),
+    Row("FrameFusion", "framefusion", {"similarity": "testbed"}),
+    Row("HoliTom", "holitom"),
+    Row("HoliTom with its inner stage", "holitom", {"inner": True, "inner_layer": 5}, whole=0),
+    Row("FastVID on received attention", "fastvid", {"saliency": "received_attention"}),  # its head is SigLIP's own
+    Row("FlashVID", "flashvid"),
+]
 
 
 def comparison_cells() -> list[Cell]:
-    """The demo's cells and the policies (nominal budgets), and the in-LLM variants that meet a layer average too."""
-    others = [cell for cell in demo_cells() if cell.method not in ("fewer_frames", "cacovid")]
-    cells = [cell for cell in others if cell.retention < 1 or cell.method == "full"]
+    """All of the demo's rows and the published methods below r = 1, and three policies, under two meanings of r."""
+    cells = [Cell("all tokens", "full", 1.0)]
+    simple = [c for c in demo_cells() if c.retention < 1 and c.method not in ("fewer_frames", "cacovid")]
+    policies = [Row(f"cacovid ({name})", "cacovid", {"policy": name}) for name in TESTBED_SEEDS]
     for retention in RATIOS:
-        cells += [Cell(f"cacovid ({name})", "cacovid", retention, {"policy": name}) for name in TESTBED_SEEDS]
-        rest = in_llm_retention(retention, 1, LLM_LAYERS)
-        if rest is not None:
-            for variant in ("B1", "B3"):
-                settings = {"variant": variant, "layer": 1}
-                cells.append(Cell(f"attention top-k {variant}, layer average", "attention_topk", rest, settings))
+        cells += [cell for cell in simple if cell.retention == retention]
+        for row in [*policies, *ROWS]:
+            cells.append(Cell(row.label, row.method, retention, row.settings))
+            if row.whole is not None and row.whole / LLM_LAYERS < retention:
+                settings = {**row.settings, "budget": "layer_average"}
+                cells.append(Cell(f"{row.label}, layer average", row.method, retention, settings))
     return cells
 
 

@@ -1,11 +1,10 @@
 """`budgets`: what each method's retention ratio means, and what it really costs under each budget mode."""
 
 import argparse
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from cacovid.budget import BudgetMode
-from cacovid.errors import BudgetError, MethodError
+from cacovid.errors import BudgetError, FloorError, MethodError
 
 if TYPE_CHECKING:
     from cacovid.flops import DecoderShape
@@ -19,17 +18,6 @@ QWEN2 = {
     "qwen2-0.5b": (24, 896, 14, 2, 64, 4864, 151936),
 }
 """Sizes of LLaVA-OneVision's LLMs: layers, width, heads, key heads, head width, feed-forward width, vocabulary."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One method at one ratio under one mode; `figures` are shares of N, None where it cannot be met."""
-
-    method: str
-    mode: str
-    retention: float
-    figures: tuple[float, float, float, float] | None  # entering, kept, layer average, FLOPs
-    remark: str = ""
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -51,24 +39,19 @@ def run(args: argparse.Namespace) -> int:
     shape = DecoderShape(*QWEN2[args.llm])
     video = synthetic_video(args.frames, args.side, shape.width)
     print(
-        f"Video tokens in % of {len(video)} ({args.frames} x {args.side**2}), {args.llm}, {TEXT} prompt tokens. FLOPs: "
-        f"of prefill and compressor, as the share of tokens which, cut before the LLM, costs the same.\n"
+        f"Shares of {len(video)} video tokens ({args.frames} x {args.side**2}) in %, {args.llm}, {TEXT} prompt tokens: "
+        f"entering the LLM / left after the last cut / average over its layers / FLOPs of prefill and compressor, as "
+        f"the share of tokens that costs as much when cut before the LLM.\n"
     )
-    print("| method | budget | r | entering | kept | layer average | FLOPs | |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| method | budget | " + " | ".join(f"r = {100 * r:g}" for r in args.retention) + " |")
+    print("|---" * (2 + len(args.retention)) + "|")
     for text in args.methods or [name for name in method_names() if name != "full"]:
         name, _, given = text.partition(":")
         settings = dict(pair.split("=", 1) for pair in given.split(",")) if given else {}
         for mode in get_args(BudgetMode):
-            for retention in args.retention:
-                print(line(realised(name, settings, retention, mode, video, shape)), flush=True)
+            cells = [realised(name, settings, retention, mode, video, shape) for retention in args.retention]
+            print(f"| {text} | {mode} | {' | '.join(cells)} |", flush=True)
     return 0
-
-
-def line(row: Row) -> str:
-    """A row of the Markdown table."""
-    shares = ["", "", "", ""] if row.figures is None else [f"{100 * share:.1f}" for share in row.figures]
-    return f"| {row.method} | {row.mode} | {100 * row.retention:g} | {' | '.join(shares)} | {row.remark} |"
 
 
 def realised(
@@ -78,27 +61,30 @@ def realised(
     mode: BudgetMode,
     video: "VideoTokens",
     shape: "DecoderShape",
-) -> Row:
-    """The figures that the method's schedule gives, without running an LLM."""
+) -> str:
+    """The four figures that the method's schedule gives, without running an LLM, or why there are none."""
     from cacovid.lmms.arguments import convert
     from cacovid.registry import build_method, method_class
     from cacovid.solve import Cost, plan
 
     cls = method_class(name)
-    label = name + "".join(f" {key}={value}" for key, value in settings.items())
     try:
         typed = {key: convert(cls, key, value) for key, value in settings.items()}
         method = build_method(name, retention=retention, **typed)
         chosen = plan(method, video, shape, mode)
         schedule = chosen.method.schedule(video, shape.layers)
         compressor = chosen.method.compressor_flops(video, chosen.budget) + chosen.method.lookup_flops(video, shape)
+    except FloorError as error:
+        return f"floor {100 * error.floor:.1f}"
     except (BudgetError, MethodError) as error:
-        return Row(label, mode, retention, None, " ".join(str(error).split("; ")[0].split()))
+        return " ".join(str(error).split("; ")[0].split())
     cost = Cost(shape, len(video.prefix) + 1 + len(video.suffix))
+    average = sum(schedule) / len(schedule)
+    met = {"entering": schedule[0], "kept": schedule[-1], "layer_average": average}.get(chosen.measure, chosen.asked)
+    if met > chosen.asked + chosen.slack + 0.5:
+        return f"floor {100 * met / len(video):.1f}"
     equivalent = cost.tokens(cost.prefill(schedule) + compressor, 2 * len(video))
-    counts = (schedule[0], schedule[-1], sum(schedule) / len(schedule), equivalent)
-    entering, kept, average, flops = (count / len(video) for count in counts)
-    return Row(label, mode, retention, (entering, kept, average, flops), "by content" if method.adaptive else "")
+    return " / ".join(f"{100 * n / len(video):.1f}" for n in (schedule[0], schedule[-1], average, equivalent))
 
 
 def synthetic_video(frames: int, side: int, width: int, seed: int = 0) -> "VideoTokens":

@@ -4,6 +4,7 @@ import argparse
 import json
 import shutil
 from dataclasses import MISSING, Field, dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from cacovid.errors import MethodError
@@ -11,6 +12,10 @@ from cacovid.registry import method_class, method_names
 
 if TYPE_CHECKING:
     from cacovid.method import Method
+
+
+CARDS = Path(__file__).parents[2] / "docs" / "methods"
+"""A page for each published method; in a checkout, not in an installed wheel."""
 
 
 @dataclass(frozen=True)
@@ -135,4 +140,7 @@ def _show(entries: list[Entry], *, with_fields: bool) -> None:
                 table.add_row(
                     "", Text(s.name, style="cyan", justify="right"), Text(f"{value}  ({s.type})", style="cyan"), ""
                 )
-    Console(width=shutil.get_terminal_size((120, 24)).columns).print(table)
+    console = Console(width=shutil.get_terminal_size((120, 24)).columns)
+    console.print(table)
+    if cards := sorted(path.stem for path in CARDS.glob("*.md")):
+        console.print(f"How faithful each is to its authors' code: docs/methods/{{{','.join(cards)}}}.md", style="dim")

@@ -73,3 +73,11 @@ def test_a_broken_third_party_is_named_and_harms_nobody(third_party, capsys, mon
     assert entries["knob"]["fields"]["knob"] == {"type": "int", "required": True, "default": None}
     text = listed(capsys, "--fields")
     assert "broken" in text and "No module named 'thirdparty_wreck'" in text and "required  (int)" in text
+
+
+def test_every_method_with_vectors_has_a_card(capsys):
+    from baselines.fidelity.__main__ import METHODS
+
+    assert main(["methods"]) == 0
+    assert "docs/methods/" in capsys.readouterr().out
+    assert {path.stem for path in methods.CARDS.glob("*.md")} | {"cacovid"} == set(METHODS)
