@@ -5,6 +5,7 @@ import json
 import pytest
 
 from cacovid import registry
+from cacovid.commands import methods
 from cacovid.commands.line import main
 from cacovid.registry import method_names
 
