@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -24,6 +22,7 @@ from transformers import AutoConfig
 from transformers.activations import ACT2FN
 
 from cacovid.errors import CheckpointError, MethodError
+from cacovid.weights import finder
 
 PUBLISHED: Final = "google/siglip-so400m-patch14-384"
 """The SigLIP whose head FastVID takes for LLaVA-OneVision (its tower is the first 26 of the 27 layers, fine-tuned)."""
@@ -92,7 +91,7 @@ def load_head(source: str, device: torch.device) -> PoolingHead:
 
     Raises CheckpointError where there is no checkpoint, or where it lacks the head or has it in other shapes.
     """
-    find = _finder(source)
+    find = finder(source, "head", _ADVICE)
     config = find("config.json")
     files = _files(source, find)
     if config is None or not files:
@@ -177,24 +176,3 @@ def _read_file(path: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, Tens
             return {_bare(n): file.get_tensor(n) for n in file.keys() if _bare(n) in wanted}  # noqa: SIM118  no mapping
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged: {error}; download it again") from error
-
-
-def _finder(source: str) -> Callable[[str], Path | None]:
-    """A function from a file name to that file of the source, or None where the source lacks it."""
-    folder = Path(source)
-    if folder.is_dir():
-        return lambda name: folder / name if (folder / name).is_file() else None
-    if folder.is_absolute() or source.count("/") != 1:
-        raise CheckpointError(f"head={source!r} is no folder and no hub id like owner/name; {_ADVICE}")
-
-    def download(name: str) -> Path | None:
-        try:
-            return Path(hf_hub_download(source, name))
-        except EntryNotFoundError:
-            return None
-        except (OSError, HfHubHTTPError, HFValidationError) as error:
-            raise CheckpointError(
-                f"head={source!r} is no folder here and could not be read from the hub: {error}; {_ADVICE}"
-            ) from error
-
-    return download

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -22,6 +20,7 @@ from transformers import AutoConfig, PreTrainedConfig
 import cacovid
 from cacovid.errors import CheckpointError
 from cacovid.policy.network import Attention, CompressionPolicy, Habit
+from cacovid.weights import finder
 
 FORMAT: Final = 1
 PREFIX: Final = "compression_policy."
@@ -59,7 +58,9 @@ def load_policy(source: str, attention: Choice = "auto") -> CompressionPolicy:
     released code really computes (see `CompressionPolicy`). Its `habit` is the selection that it was validated with.
     Raises CheckpointError if there is none, or if weights are missing, unknown or of another shape.
     """
-    find = _finder(source)
+    shipped = TESTBED / TESTBED_SEEDS[source] if source in TESTBED_SEEDS else source
+    expected = f"a folder with {SETTINGS} or with a released checkpoint, a hub id, or one of {', '.join(TESTBED_SEEDS)}"
+    find = finder(str(shipped), "policy", f"expected {expected}")
     if (settings := find(SETTINGS)) is not None:
         record = json.loads(settings.read_text(encoding="utf-8"))
         if record.get("format") != FORMAT:
@@ -78,30 +79,6 @@ def load_policy(source: str, attention: Choice = "auto") -> CompressionPolicy:
     _fill(policy, weights, source)
     policy.habit = habit
     return policy.eval().requires_grad_(False)
-
-
-def _finder(source: str) -> Callable[[str], Path | None]:
-    """A function from a file name to that file of the source, or None where the source lacks it."""
-    folder = TESTBED / TESTBED_SEEDS[source] if source in TESTBED_SEEDS else Path(source)
-    if folder.is_dir():
-        return lambda name: folder / name if (folder / name).is_file() else None
-    if folder.is_absolute() or source.count("/") != 1:
-        raise CheckpointError(
-            f"policy={source!r}: no folder {folder}; expected a folder with {SETTINGS} or with a released "
-            f"checkpoint, a hub id like owner/name, or one of {', '.join(TESTBED_SEEDS)}"
-        )
-
-    def download(name: str) -> Path | None:
-        try:
-            return Path(hf_hub_download(source, name))
-        except EntryNotFoundError:
-            return None
-        except (OSError, HfHubHTTPError, HFValidationError) as error:
-            raise CheckpointError(
-                f"policy={source!r} is no folder here and could not be read from the hub: {error}"
-            ) from error
-
-    return download
 
 
 def _release(source: str, find: Callable[[str], Path | None]) -> tuple[PreTrainedConfig, dict[str, Tensor]]:

@@ -93,6 +93,6 @@ def _step(row: Callable[..., Any], choose: Callable[..., Any]) -> Callable[..., 
 
 
 CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]] = {
-    "dycoke merging": (film, _merge(fast_changed), _merge(changed)),
-    "dycoke decode step": (attention, _step(attention_row, fast_look), _step(_mean, look)),
+    "merging": (film, _merge(fast_changed), _merge(changed)),
+    "decode step": (attention, _step(attention_row, fast_look), _step(_mean, look)),
 }

@@ -212,11 +212,16 @@ def _whole(x: Tensor, attention: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return out.tokens, out.position, out.owner
 
 
+def _picked(picks: Tensor) -> Tensor:
+    """What is picked of each frame: two picks that are nearly alike may come in either order."""
+    return picks.sort(-1).values
+
+
 CASES: dict[str, tuple[Callable, Callable, Callable]] = {
     "selection by attention and diversity (v2), r = 0.25": (
         inputs,
-        lambda x, a: select_tokens(x, a, torch.zeros(len(x), dtype=torch.int64), max(_quota(a)), "v2"),
-        lambda x, a: naive_select(x, a, torch.zeros(len(x), dtype=torch.int64), max(_quota(a)), "v2"),
+        lambda x, a: _picked(select_tokens(x, a, torch.zeros(len(x), dtype=torch.int64), max(_quota(a)), "v2")),
+        lambda x, a: _picked(naive_select(x, a, torch.zeros(len(x), dtype=torch.int64), max(_quota(a)), "v2")),
     ),
     "trees over time": (
         forest_inputs,

@@ -145,8 +145,8 @@ def scored_blocks(frames: int, size: int, width: int) -> tuple[Tensor, Tensor, T
 
 
 CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]] = {
-    "prunevid stage 1": (scenes, _fast_stage_one, stage_one),
-    "prunevid selection": (
+    "stage 1": (scenes, _fast_stage_one, stage_one),
+    "selection": (
         scored_blocks,
         lambda scores, block, quota: plans.select(scores, block, quota.tolist()),
         lambda scores, block, quota: select(scores, block, quota.tolist()),

@@ -103,7 +103,7 @@ def test_the_shipped_policies_are_of_three_seeds_of_one_training(name: str) -> N
 
 
 def test_refusals_say_what_was_expected(tmp_path: Path, ours: Path, release: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no folder .*expected a folder with policy.json"):
+    with pytest.raises(CheckpointError, match=r"is no folder .*expected a folder with policy.json"):
         load_policy(str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match=r"neither policy.json nor a checkpoint"):
