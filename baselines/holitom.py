@@ -79,15 +79,6 @@ def merge_video(
     return Compressed(tokens, position, owner.flatten())
 
 
-def in_raster_order(compressed: Compressed) -> Compressed:
-    """The same rows by rising position."""
-    position, order = compressed.position.sort()
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order), device=order.device)
-    owner = compressed.owner
-    return Compressed(compressed.tokens[order], position, torch.where(owner < 0, owner, place[owner]))
-
-
 def fold(hidden: Float[Tensor, "v D"], scores: Float[Tensor, " v"], keep: int) -> LayerCut:
     """The inner stage: the `keep` rows of the highest score, each averaged in turn with the rows most like it.
 
@@ -186,7 +177,7 @@ class HoliTom(Method):
             return super().compress(video, budget)
         plan = self._plan(video, budget)
         out = merge_video(video.features, scores, plan, neighbours=self.neighbours, beta=self.beta)
-        return out if self.order == "static_first" else in_raster_order(out)
+        return out if self.order == "static_first" else out.in_raster_order()
 
     def prune_layer(self, layer: int, state: PrefillState, budget: int) -> LayerCut | None:
         if not self.inner:

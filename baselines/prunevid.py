@@ -97,7 +97,7 @@ class PruneVid(Method):
         if budget >= len(video):
             return super().compress(video, budget)
         merged = merge(video.features, self.plan(video, budget))
-        return in_raster_order(merged) if self.order == "raster" else merged
+        return merged.in_raster_order() if self.order == "raster" else merged
 
     def prune_layer(self, layer: int, state: PrefillState, budget: int) -> LayerCut | None:
         if budget >= len(state.video):
@@ -188,9 +188,3 @@ def merge_sets(
         return x, same, same
     centres, labels = cluster(x, count, NEIGHBOURS)
     return means(x, labels, count), labels, centres
-
-
-def in_raster_order(merged: Compressed) -> Compressed:
-    """The same rows sorted by position, frame by frame."""
-    order = merged.position.argsort()
-    return Compressed(merged.tokens[order], merged.position[order], order.argsort()[merged.owner])

@@ -108,9 +108,13 @@ class Method(ABC):  # noqa: B024  every hook is optional: `full` has none
         """Video tokens that each of the LLM's `layers` will compute at prefill; see `cacovid.solve`.
 
         The default is that of a method which acts before the LLM alone. At decode nothing is evicted.
+        Raises MethodError where a method that acts inside the LLM does not override it.
         """
         if "in-LLM" in self.stages:
-            raise NotImplementedError(f"{type(self).__name__} acts inside the LLM and must say its schedule")
+            raise MethodError(
+                f"{type(self).__name__} acts inside the LLM but does not say how many tokens each layer computes; "
+                f"write its `schedule`, or use budget=nominal"
+            )
         return [self.budget(len(video))] * layers
 
     def compress(self, video: VideoTokens, budget: int) -> Compressed:

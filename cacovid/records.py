@@ -98,6 +98,13 @@ class Compressed:
         owner[index] = torch.arange(len(index), device=index.device)
         return cls(video.flat[index], index, owner)
 
+    def in_raster_order(self) -> "Compressed":
+        """The same rows by rising position."""
+        position, order = self.position.sort()
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device)
+        return Compressed(self.tokens[order], position, torch.where(self.owner < 0, self.owner, place[self.owner]))
+
     def __len__(self) -> int:
         return self.tokens.shape[0]
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from cacovid.errors import BudgetError
+from cacovid.errors import BudgetError, MethodError
+from cacovid.method import Method
 from cacovid.registry import build_method
 
 
@@ -66,3 +67,20 @@ def test_retention_one_is_untouched(backbone, ask, case):
     for mode in ("layer_average", "flops"):
         spent = backbone.answer([ask(backbone, 2)], case.build(1.0), budget=mode, max_new_tokens=1)[0].spent
         assert spent.kept == spent.video_tokens
+
+
+def test_a_method_without_a_schedule_is_refused_in_words(backbone, ask):
+    class Silent(Method):
+        def prune_layer(self, layer, state, budget):
+            return None
+
+    with pytest.raises(MethodError, match=r"Silent acts inside the LLM but .* write its `schedule`, or use budget=nom"):
+        backbone.answer([ask(backbone)], Silent(retention=0.5), budget="flops")
+
+
+def test_hooks_are_asked_only_where_the_settings_act(backbone, ask, monkeypatch):
+    """A1 cuts before the LLM: its class has an in-LLM hook for B, and no layer must pay for asking it."""
+    asked = []
+    monkeypatch.setattr(type(backbone.decoder), "_ask", lambda self, *_args: asked.append(1))
+    backbone.answer([ask(backbone)], build_method("attention_topk", retention=0.5), max_new_tokens=1)
+    assert not asked

@@ -1,7 +1,12 @@
 """One comparison with a golden vector."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+from safetensors.torch import load_file
 from torch import Tensor
 
 
@@ -14,6 +19,16 @@ class Check:
     found: str
     difference: float | None = None  # largest absolute difference of numbers
     agreement: float | None = None  # share of equal indices, masks, labels
+
+    def of(self, case: str) -> "Check":
+        """The same with the case's name before its own."""
+        return replace(self, name=f"{case} {self.name}")
+
+
+def cases(folder: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Tensor]]]:
+    """Every case of a method's folder: its name, what its JSON says, and its tensors."""
+    for path in sorted(folder.glob("case_*.json")):
+        yield path.stem, json.loads(path.read_text(encoding="utf-8")), load_file(path.with_suffix(".safetensors"))
 
 
 def close(name: str, ours: Tensor, expected: Tensor, tolerance: float) -> Check:

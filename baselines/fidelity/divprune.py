@@ -1,15 +1,13 @@
 """DivPrune against the release: pick order, kept rows, counts, and what it does with copies of a row."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from baselines.divprune import DivPrune, farthest_first
-from baselines.fidelity.checks import Check, same
+from baselines.fidelity.checks import Check, cases, same
 from cacovid.errors import BudgetError
 from cacovid.records import VideoTokens
 
@@ -17,15 +15,14 @@ from cacovid.records import VideoTokens
 def check(folder: Path) -> list[Check]:
     """All vectors of the folder `divprune`; the release's own behaviour is `duplicates="released"`."""
     checks: list[Check] = []
-    for path in sorted(folder.glob("case_*.json")):
-        case, tensors = json.loads(path.read_text(encoding="utf-8")), load_file(path.with_suffix(".safetensors"))
+    for stem, case, tensors in cases(folder):
         parameters = case["params"]
         if "keep_ratios" in parameters:
-            checks += _ratios(path.stem, parameters, tensors)
+            checks += _ratios(stem, parameters, tensors)
         elif "k_examples" in parameters:
-            checks += _by_hand(path.stem, parameters, tensors)
+            checks += _by_hand(stem, parameters, tensors)
         else:
-            checks += _copies(path.stem, parameters, tensors)
+            checks += _copies(stem, parameters, tensors)
     return checks
 
 

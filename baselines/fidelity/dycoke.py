@@ -1,19 +1,17 @@
 """DyCoke against the release: frame roles, kept rows in order, and what decoding reads, alone and inside a Qwen2."""
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int64
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from baselines._dycoke_merging import LOST, changed, fill, kept_at, references
 from baselines.dycoke import DyCoke, attention_row, look
-from baselines.fidelity.checks import Check, close, same
+from baselines.fidelity.checks import Check, cases, close, same
 from cacovid.backbones.decoder import Decoder, Prefilled, Sequence
 from cacovid.records import VideoTokens
 from cacovid.state import DecodeState
@@ -25,15 +23,14 @@ SIMILARITY, ATTENTION, LOGITS = 1e-5, 1e-5, 2e-4
 def check(folder: Path) -> list[Check]:
     """All vectors of the folder `dycoke`; the released order is `order="similarity"`."""
     checks: list[Check] = []
-    for path in sorted(folder.glob("case_*.json")):
-        case, tensors = json.loads(path.read_text(encoding="utf-8")), load_file(path.with_suffix(".safetensors"))
+    for stem, case, tensors in cases(folder):
         parameters = case["params"]
         if "roles" in parameters:
-            checks += _merging(path.stem, parameters, tensors)
+            checks += _merging(stem, parameters, tensors)
         elif "steps" in parameters:
-            checks += _steps(path.stem, parameters, tensors)
+            checks += _steps(stem, parameters, tensors)
         else:
-            checks += _inside(path.stem, parameters, tensors)
+            checks += _inside(stem, parameters, tensors)
     return checks
 
 

@@ -1,19 +1,17 @@
 """FastV against the release: kept rows of given attention, and whole tiny models through our decoder."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from baselines._attention_rows import row_scores
 from baselines.fastv import FastV, kept_tokens
-from baselines.fidelity.checks import Check, close, same
+from baselines.fidelity.checks import Check, cases, close, same
 from cacovid.backbones.decoder import Decoder, Sequence
 from cacovid.errors import BudgetError
 from cacovid.records import VideoTokens
@@ -27,9 +25,8 @@ SCORE, RELEASE, REFERENCE = 1e-5, 2e-4, 5e-4
 def check(folder: Path) -> list[Check]:
     """All vectors of the folder `fastv`."""
     checks: list[Check] = []
-    for path in sorted(folder.glob("case_*.json")):
-        case, tensors = json.loads(path.read_text(encoding="utf-8")), load_file(path.with_suffix(".safetensors"))
-        checks += (_given if "last_row" in tensors else _model)(path.stem, case["params"], tensors)
+    for stem, case, tensors in cases(folder):
+        checks += (_given if "last_row" in tensors else _model)(stem, case["params"], tensors)
     return checks
 
 

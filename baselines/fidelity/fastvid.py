@@ -1,16 +1,14 @@
 """FastVID against its release for LLaVA-OneVision: segments, counts, density scores, kept slots, rows, positions."""
 
-import json
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from baselines._fastvid_plan import make_plan, segment_lengths, transitions
 from baselines.fastvid import FastVID, leftovers, merge_video, peak_scores, salient_mask
-from baselines.fidelity.checks import Check, close, same
+from baselines.fidelity.checks import Check, cases, close, same
 from cacovid.backbones import Backbone
 from cacovid.records import Compressed, VideoTokens
 
@@ -21,12 +19,11 @@ ROWS = 1e-5
 def check(folder: Path) -> list[Check]:
     """All vectors of the folder `fastvid`."""
     checks: list[Check] = []
-    for path in sorted(folder.glob("case_*.json")):
-        params = json.loads(path.read_text(encoding="utf-8"))["params"]
-        tensors = load_file(path.with_suffix(".safetensors"))
-        checks += _scores(path.stem, tensors)
+    for stem, case, tensors in cases(folder):
+        params = case["params"]
+        checks += _scores(stem, tensors)
         for setting, values in params["settings"].items():
-            checks += _setting(path.stem, setting, values, tensors)
+            checks += _setting(stem, setting, values, tensors)
     return checks
 
 

@@ -1,16 +1,14 @@
 """FlashVID against its release: segments, selections, tree merging, the vision side as a whole, the inner cut."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from baselines._flashvid_select import Selector, segment_of_frame, select_tokens
 from baselines._flashvid_tree import grow_forest
-from baselines.fidelity.checks import Check, close, same
+from baselines.fidelity.checks import Check, cases, close, same
 from baselines.flashvid import frame_quota, inner_keep, merge_video, released_left
 
 ROWS, PARTS = 1e-4, 1e-5
@@ -28,15 +26,14 @@ SELECTORS: dict[str, Selector] = {
 def check(folder: Path) -> list[Check]:
     """All vectors of the folder `flashvid`; the release's tree count, repeated picks and counts are switched on."""
     checks: list[Check] = []
-    for path in sorted(folder.glob("case_*.json")):
-        params = json.loads(path.read_text(encoding="utf-8"))["params"]
-        tensors = load_file(path.with_suffix(".safetensors"))
+    for stem, case, tensors in cases(folder):
+        params = case["params"]
         if "settings" in params:
             for name, setting in params["settings"].items():
-                checks += _stage(path.stem, name, setting, tensors)
+                checks += _stage(stem, name, setting, tensors)
         else:
-            checks += _segments(path.stem, tensors) + _selections(path.stem, params, tensors)
-            checks += _trees(path.stem, params, tensors) + _inner(path.stem, params, tensors)
+            checks += _segments(stem, tensors) + _selections(stem, params, tensors)
+            checks += _trees(stem, params, tensors) + _inner(stem, params, tensors)
     return checks
 
 

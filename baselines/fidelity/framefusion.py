@@ -1,15 +1,13 @@
 """FrameFusion against the release: runs of several calls, each on the state that ours left behind."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from baselines._framefusion_calls import Progress, chain_similarity, merging_call, need, pruning_call
-from baselines.fidelity.checks import Check, close, same
+from baselines.fidelity.checks import Check, cases, close, same
 from cacovid.errors import BudgetError
 
 ROWS = 1e-5
@@ -18,23 +16,21 @@ ROWS = 1e-5
 
 def check(folder: Path) -> list[Check]:
     """All vectors of the folder `framefusion`."""
-    return [c for path in sorted(folder.glob("case_*.json")) for c in _run(path)]
+    return [check for stem, case, tensors in cases(folder) for check in _run(stem, case["params"], tensors)]
 
 
-def _run(path: Path) -> list[Check]:
+def _run(stem: str, params: dict[str, Any], tensors: dict[str, Tensor]) -> list[Check]:
     """One run. The state handed to call j + 1 is ours after call j plus the stored toy layer `residual`.
 
     What goes into a call is checked like what comes out, so an early difference shows where it starts.
     """
-    case = json.loads(path.read_text(encoding="utf-8"))
-    tensors, params = load_file(path.with_suffix(".safetensors")), case["params"]
     layers = params["num_layers"]
     thresholds = {"similarity": params["similarity_lower_bound"], "merge_ratio": params["ratio_lower_bound"]}
     hidden, positions = tensors["hidden0"], torch.arange(params["sequence"])
     progress, checks = Progress(), list[Check]()
     for call in params["calls"]:
         name = f"call{call['call']}"
-        label = f"{path.stem} {name}"
+        label = f"{stem} {name}"
         patch = tensors["patch_type"][positions]
         video = (patch >= 0).nonzero().squeeze(1)
         checks.append(same(f"{label} positions_in", positions, tensors[f"{name}.positions_in"]))

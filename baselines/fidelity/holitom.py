@@ -1,12 +1,10 @@
 """HoliTom's outer stage against the release: pooling, similarities, windows, clusters and merged rows."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlavaOnevisionModel
 
@@ -18,7 +16,7 @@ from baselines._holitom_plan import (
     static_runs,
     transition_similarity,
 )
-from baselines.fidelity.checks import Check, close, same
+from baselines.fidelity.checks import Check, cases, close, same
 from baselines.holitom import merge_video
 from cacovid.records import Compressed
 
@@ -29,16 +27,14 @@ ROWS, SHARE = 1e-5, 1e-12
 def check(folder: Path) -> list[Check]:
     """All vectors of the folder `holitom`; an output that nothing was compared with is a failure."""
     checks: list[Check] = []
-    for path in sorted(folder.glob("case_*.json")):
-        case = json.loads(path.read_text(encoding="utf-8"))
-        stored = load_file(path.with_suffix(".safetensors"))
+    for stem, case, stored in cases(folder):
         run = _windows_alone if "runs" in case["params"] else _outer_stage
         ours, found = run(case["params"], stored)
-        checks += [Check(f"{path.stem} {c.name}", c.passed, c.found) for c in found]
+        checks += [c.of(stem) for c in found]
         for name, entry in case["tensors"].items():
             if entry["role"] != "output":
                 continue
-            label = f"{path.stem} {name}"
+            label = f"{stem} {name}"
             if name not in ours:
                 checks.append(Check(label, False, "nothing was compared with it"))
             elif stored[name].is_floating_point():

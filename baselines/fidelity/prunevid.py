@@ -1,20 +1,18 @@
 """PruneVid against the release: segments, static split, merged rows, scores, kept sets, the pruned prefill."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from baselines._density_peaks import cluster
 from baselines._prunevid_plan import MIN_BLOCK, Plan
 from baselines._prunevid_split import frame_labels, refine, run_lengths, similarity
-from baselines.fidelity.checks import Check, close, same
+from baselines.fidelity.checks import Check, cases, close, same
 from baselines.prunevid import PruneVid, merge
 from cacovid.backbones.decoder import Decoder, Sequence
 from cacovid.flops import DecoderShape
@@ -28,16 +26,15 @@ ROWS, SCORES, LOGITS, LOGITS_DOUBLE = 1e-4, 1e-5, 2e-4, 1e-4
 def check(folder: Path) -> list[Check]:
     """All vectors of the folder `prunevid`."""
     checks: list[Check] = []
-    for path in sorted(folder.glob("case_*.json")):
-        params = json.loads(path.read_text(encoding="utf-8"))["params"]
-        tensors = load_file(path.with_suffix(".safetensors"))
+    for stem, case, tensors in cases(folder):
+        params = case["params"]
         if "rows" in tensors:
             found = _merging(tensors, params)
         elif "short.labels" in tensors:
             found = _pieces(tensors, params)
         else:
             found = _decoder(tensors, params) if "inputs_embeds" in tensors else _selection(tensors, params)
-        checks += [Check(f"{path.stem} {one.name}", one.passed, one.found) for one in found]
+        checks += [one.of(stem) for one in found]
     return checks
 
 

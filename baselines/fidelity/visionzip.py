@@ -1,15 +1,14 @@
 """VisionZip against its LLaVA-OneVision port in HoliTom: scores, pooling, dominant and target tokens, merged rows."""
 
-import json
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from baselines.fidelity.checks import Check, close, same
+from baselines.fidelity.checks import Check, cases, close, same
 from baselines.visionzip import (
     DOMINANT_SHARE,
     contextual_targets,
@@ -28,25 +27,23 @@ ROWS_AFTER_POOLING, ROWS = 1e-4, 1e-5
 def check(folder: Path) -> list[Check]:
     """All vectors of the folder `visionzip`."""
     checks: list[Check] = []
-    for path in sorted(folder.glob("case_*.json")):
-        checks += _case(path)
+    for stem, case, tensors in cases(folder):
+        checks += _case(stem, case["params"], tensors)
     return checks
 
 
-def _case(path: Path) -> list[Check]:
-    params = json.loads(path.read_text(encoding="utf-8"))["params"]
-    tensors = load_file(path.with_suffix(".safetensors"))
+def _case(stem: str, params: dict[str, Any], tensors: dict[str, Tensor]) -> list[Check]:
     checks: list[Check] = []
     tolerance = ROWS
     features, scores, metric = tensors["features"], tensors.get("score"), tensors.get("metric")
     if "q" in tensors:  # from queries and keys on: what follows is built on our own scores
-        checks, (features, scores, metric) = _pooling(path.stem, params, tensors)
+        checks, (features, scores, metric) = _pooling(stem, params, tensors)
         tolerance = ROWS_AFTER_POOLING
     assert scores is not None and metric is not None
     for setting, values in params["settings"].items():
         shares = params["dominant_ratio"]
         share = shares[setting] if isinstance(shares, dict) else DOMINANT_SHARE  # cases 0 and 1 name 54/64
-        name, kept = f"{path.stem} {setting}", values["tokens_per_frame"]
+        name, kept = f"{stem} {setting}", values["tokens_per_frame"]
         expected = {k.removeprefix(f"{setting}."): v for k, v in tensors.items() if k.startswith(f"{setting}.")}
         checks += _setting(name, kept, share, features, scores, metric, expected, tensors["newline"], tolerance)
     return checks

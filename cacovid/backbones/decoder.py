@@ -100,8 +100,9 @@ class Decoder:
     @torch.inference_mode()
     def prefill(self, sequences: list[Sequence]) -> Prefilled:
         """Run the prompt through all layers, calling the methods' in-LLM hooks before and inside each of them."""
-        before = any(s.method.acts("prune_layer") for s in sequences)
-        inside = any(s.method.acts("prune_after_attention") for s in sequences)
+        cutting = [s.method for s in sequences if "in-LLM" in s.method.stages]
+        before = any(method.acts("prune_layer") for method in cutting)
+        inside = any(method.acts("prune_after_attention") for method in cutting)
         cache = DynamicCache(config=self.config)
         layouts: list[LayerLayout] = []
         hidden, valid, mask, rotary = self._arrange(sequences, [s.embeds for s in sequences])
@@ -136,7 +137,7 @@ class Decoder:
     @torch.inference_mode()
     def decode(self, state: Prefilled, tokens: Int64[Tensor, " B"], step: int) -> Float[Tensor, "B V"]:
         """Feed one decoded token a sample and return the logits of the next; `step` counts from 0."""
-        hides = any(s.method.acts("visible") for s in state.sequences)
+        hides = any("decode" in s.method.stages for s in state.sequences)
         hidden = self.model.embed_tokens(tokens[:, None])
         device = hidden.device
         positions = torch.tensor([[s.next_position + step] for s in state.sequences], device=device)
