@@ -12,6 +12,10 @@ from cacovid.method import Method
 from cacovid.registry import build_method, method_class
 
 
+StoreKind = Literal["off", "memory", "disk"]
+"""Where encoded videos are kept for other questions and other runs."""
+
+
 class ArgumentError(ValueError):
     """A model argument that is unknown, missing, or of the wrong kind."""
 

@@ -1,7 +1,7 @@
 """The run directory of one task: what its name hashes, and what it tells about the evaluation."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -54,7 +54,7 @@ def open_run(
         task=first.task,
         task_sha256=digest([config, task.lmms_eval_specific_kwargs]),
         generation=[asdict(g) for g in dict.fromkeys(g for _, g in work)],
-        source=source_sha256(_code(settings, type(backbone))),
+        source=source_sha256(code_of(_parts(settings), type(backbone))),
         versions=package_versions(),
     )
     template = getattr(backbone.processor, "chat_template", None)
@@ -88,7 +88,10 @@ def plain_fields(method: Method) -> dict[str, Any]:
     return json.loads(canonical(values | method.identity()))
 
 
-def _code(method: Method, backbone: type) -> list[str]:
-    """Modules whose code, with what they import, makes the numbers."""
-    parts = [method.first, method.second] if isinstance(method, Composed) else [method]
-    return ["cacovid.lmms.model", backbone.__module__, *(type(part).__module__ for part in parts)]
+def _parts(method: Method) -> list[type[Method]]:
+    return [type(part) for part in ((method.first, method.second) if isinstance(method, Composed) else (method,))]
+
+
+def code_of(methods: Iterable[type[Method]], backbone: type) -> list[str]:
+    """Modules whose code, with what they import, makes the numbers of these methods on that backbone."""
+    return ["cacovid.lmms.model", backbone.__module__, *(method.__module__ for method in methods)]
