@@ -91,7 +91,7 @@ class Sweep:
     tasks: dict[str, Task]
     executor: Executor
     retention: list[float] = field(default_factory=lambda: [0.25, 0.2, 0.15, 0.1])
-    budget: list[BudgetMode] = field(default_factory=lambda: ["nominal"])  # type: ignore[arg-type]
+    budget: list[BudgetMode] = field(default_factory=lambda: ["nominal"])
     seeds: list[int] = field(default_factory=lambda: [0])
     frames: int | None = None  # None: as the checkpoint says, else 32
     sampling: Literal["round", "floor"] = "round"

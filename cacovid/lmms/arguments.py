@@ -11,7 +11,6 @@ from cacovid.errors import MethodError
 from cacovid.method import Method
 from cacovid.registry import build_method, method_class
 
-
 StoreKind = Literal["off", "memory", "disk"]
 """Where encoded videos are kept for other questions and other runs."""
 
