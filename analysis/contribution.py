@@ -9,6 +9,7 @@ from analysis.stats import clustered_mean
 
 COLUMNS = {
     "correlation": "rank correlation with contribution",
+    "gain": "gain of the kept set, nats",
     "evidence_recall": "evidence recall",
     "sensitivity": "question sensitivity",
 }

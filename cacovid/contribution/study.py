@@ -54,8 +54,10 @@ class Study:
 def run_study(backbone: Backbone, contestants: list[Contestant], study: Study, folder: Path) -> None:
     """Measure, video by video, into `folder`/rows.jsonl; killed, the same call goes on.
 
-    A row is one question under one contestant: rank correlation (Spearman) with the contributions, evidence recall,
-    and question sensitivity, the mean of 1 - Jaccard between its kept set and those of the video's other questions.
+    A row is one question under one contestant: rank correlation (Spearman) with the contributions; gain, what the
+    contributions of its kept set at `retention` add up to beyond those of a random set of its size, in nats;
+    evidence recall; and question sensitivity, the mean of 1 - Jaccard between its kept set and those of the video's
+    other questions. The noise of single contributions cancels in the gain, not in the rank correlation.
     """
     for contestant in contestants:
         build_method(contestant.name, retention=study.retention, **contestant.settings)  # refuse before long work
@@ -100,10 +102,12 @@ def _measure(
         evidence = {frame * CELLS + patch for frame, patch in doc["evidence"]}
         base = {"video": doc["video_id"], "kind": doc["kind"]}
         half = study.sets // 2
-        halves = [contributions(masks[part], values[part]) for part in (slice(half), slice(half, None))]
-        rows.append({**base, "label": OTHER_HALF, "correlation": _correlation(halves[0], halves[1])})
+        one, other = (contributions(masks[part], values[part]) for part in (slice(half), slice(half, None)))
+        best = set(other.topk(round(study.retention * len(video))).indices.tolist())
+        rows.append({**base, "label": OTHER_HALF, "correlation": _correlation(other, one), "gain": _gain(best, one)})
         is_evidence = torch.zeros(len(video)).index_fill_(0, torch.tensor(sorted(evidence)), 1.0)
-        rows.append({**base, "label": EVIDENCE, "correlation": _correlation(is_evidence, worth)})
+        told = {"correlation": _correlation(is_evidence, worth), "gain": _gain(evidence, worth)}
+        rows.append({**base, "label": EVIDENCE, **told})
         for contestant in contestants:
             order, sets = order_of(backbone, contestant.name, contestant.settings, video, study.retention)
             kept[contestant.label, doc["kind"]] = sets
@@ -112,6 +116,7 @@ def _measure(
                     **base,
                     "label": contestant.label,
                     "correlation": _correlation(order, worth),
+                    "gain": _gain(sets, worth),
                     "evidence_recall": len(sets & evidence) / len(evidence),
                 }
             )
@@ -123,8 +128,13 @@ def _measure(
 
 
 def reply_to(document: dict[str, Any]) -> str:
-    """The right reply, as the test bed's model was trained to say it."""
-    return f" {word_of(document)}, option {document['answer']}"
+    """The right word, which opens the right reply; the letter behind it follows from the word and is only noise."""
+    return f" {word_of(document)}"
+
+
+def _gain(kept: set[int], worth: Tensor) -> float:
+    """Sum of the contributions of `kept` beyond that of as many average tokens."""
+    return float((worth[sorted(kept)] - worth.mean()).sum())
 
 
 def _correlation(order: Tensor, worth: Tensor) -> float | None:
