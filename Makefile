@@ -27,8 +27,10 @@ test: check
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 demo: install
-	$(BIN)/python -m sweeps.demo
-	$(BIN)/python -m analysis summary results/demo/runs -o results/demo/table.md
+	$(BIN)/python -m sweeps run +experiment=demo
+	$(BIN)/python -m analysis summary results/demo -o results/demo/table.md
+	$(BIN)/python -m analysis plots results/demo -o results/demo/figures --only retention,flops,evidence
+	$(BIN)/python -m analysis report results/demo -o results/demo/report.html
 
 clean:
 	rm -rf .venv build *.egg-info

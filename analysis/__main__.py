@@ -1,52 +1,38 @@
-"""`python -m analysis summary|paired|contribution FOLDER [-o table.md]`."""
+"""`python -m analysis COMMAND`: tables and figures of results. Each command is a module of its own."""
 
 import argparse
+import os
 import sys
-from pathlib import Path
+import warnings
 
-from analysis.contribution import contribution_table
-from analysis.paired import paired, paired_markdown
-from analysis.runs import RunsError
-from analysis.summary import summary, to_markdown, to_terminal
+from analysis.commands import contribution, paired, plots, report, summary, tables
+from analysis.results import ResultsError, ResultsWarning
+
+COMMANDS = (summary, paired, tables, plots, report, contribution)
+"""Modules with `add_parser` and `run`; imports stay cheap until a run."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the summary of a results folder; exit status 2 where there is nothing to show."""
-    parser = argparse.ArgumentParser(prog="python -m analysis")
-    commands = parser.add_subparsers(dest="command", required=True)
-    table = commands.add_parser("summary", help="one table of all finished runs in a folder")
-    table.add_argument("folder", type=Path)
-    table.add_argument("-o", "--output", type=Path, help="also write the table here, in Markdown")
-    against = commands.add_parser("paired", help="one method against all others, question by question")
-    against.add_argument("folder", type=Path)
-    against.add_argument("--reference", default="cacovid", help="the method to compare with (default: cacovid)")
-    against.add_argument(
-        "--budget", choices=("layer_average", "retention"), default="layer_average", help="which share must be equal"
-    )
-    against.add_argument("-o", "--output", type=Path, help="also write the table here, in Markdown")
-    orders = commands.add_parser("contribution", help="the table of a `python -m cacovid contribution` folder")
-    orders.add_argument("folder", type=Path)
-    orders.add_argument("-o", "--output", type=Path, help="also write the table here")
+    """Run one command and return its exit status: 0 done, 2 nothing to show or results that do not fit."""
+    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in COMMANDS:
+        module.add_parser(commands)
     args = parser.parse_args(argv)
-    try:
-        if args.command == "contribution":
-            text = contribution_table(args.folder)
-            print(text, end="")
-        elif args.command == "paired":
-            text = paired_markdown(paired(args.folder, args.reference, budget=args.budget))
-            print(text, end="")
-        else:
-            rows = summary(args.folder)
-            to_terminal(rows)
-            text = to_markdown(rows)
-    except RunsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(text, encoding="utf-8")
-        print(f"written to {args.output}")
-    return 0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResultsWarning)
+        try:
+            status: int = args.run(args)
+            sys.stdout.flush()  # a reader that went away shows here, not at exit
+        except BrokenPipeError:  # `python -m analysis tables ... | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except ResultsError as error:
+            print(f"error: {error}", file=sys.stderr)
+            status = 2
+    for warning in caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

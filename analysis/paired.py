@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.runs import RunsError
+from analysis.results import ResultsError
 from analysis.stats import Interval, clustered_mean
-from analysis.summary import labels, scored_samples
+from analysis.summary import row_names, scored_samples
 
 SEEDS = ("seed", "policy")
 """Fields whose values are repetitions of one setting: their scores are averaged, question by question."""
@@ -21,16 +21,18 @@ def paired(folder: Path, reference: str, *, budget: str = "layer_average") -> pd
 
     A method is compared where its realised share is the reference's or more, give or take half a point, in the
     nearest such setting: a method with a floor above r is compared at its floor, which favours it.
-    Raises RunsError where `reference` has no finished run.
+    Raises ResultsError where `reference` has no finished run.
     """
     samples = scored_samples(folder)
     samples["fields"] = samples["fields"].map(_without_seeds)
-    names = labels(samples)
+    names = row_names(samples)
     keys = ["method", "fields", "retention_asked"]
     groups = {key: group for key, group in samples.groupby(keys, sort=False)}
     ours = {key: group for key, group in groups.items() if key[0] == reference}
     if not ours:
-        raise RunsError(f"no finished run of {reference!r} below {folder}; it has {sorted(samples['method'].unique())}")
+        raise ResultsError(
+            f"no finished run of {reference!r} below {folder}; it has {sorted(samples['method'].unique())}"
+        )
     share = {key: float(group[budget].mean()) for key, group in groups.items()}
     rows = []
     for own, group in ours.items():
@@ -51,7 +53,7 @@ def paired(folder: Path, reference: str, *, budget: str = "layer_average") -> pd
                     "share": share[other],
                     "accuracy": float(theirs.mean()),
                     "reference accuracy": float(both["score"].mean()),
-                    "difference": clustered_mean(difference, both["video"]),
+                    "difference": clustered_mean(difference, both["video"], bounds=(-1, 1)),
                 }
             )
     return pd.DataFrame(rows).sort_values(["r", "accuracy"], ascending=[False, False], ignore_index=True)

@@ -21,6 +21,7 @@ RUN_COLUMNS = {
     "setup": "JSON text: everything else that runs of one column must share (dtype, attention, sampling, form, "
     "batch size, generation, task configuration's hash, device, versions)",
     "hardware": "text, missing where unknown",
+    "commit": "of the suite, ending in + where files were changed; missing where unknown",
     "started": "ISO time",
     "documents": "how many the task has",
     "score": "the task's own aggregate where samples cannot give it (foreign runs, published), 0..1; else missing",
@@ -52,6 +53,10 @@ SAMPLE_COLUMNS = {
     "seconds_<stage>": "read, vision, store, plan, compress, prefill, decode, generate",
 }
 """Columns of `Results.samples`."""
+
+
+class ResultsWarning(UserWarning):
+    """Results that were left out, or that are not what they look like; says which and why."""
 
 
 class ResultsError(ValueError):

@@ -2,60 +2,75 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from analysis.runs import RunsError, load_samples
+from analysis.labels import labels
+from analysis.load import load
+from analysis.results import ResultsError
 from analysis.stats import Interval, clustered_mean
 
 COLUMNS = ("method", "r asked", "r kept", "layer avg", "FLOPs", "accuracy", "vs all tokens", "evidence", "n", "missed")
 """`missed`: share of the samples whose realised budget is another one than asked."""
 
 
-def labels(samples: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """Name of each (method, fields): the method and those of its settings that differ between its rows."""
-    names = {}
-    for method, group in samples.groupby("method"):
-        settings = {text: json.loads(text) for text in group["fields"].unique()}
-        varied = {
-            key for one in settings.values() for key in one if len({str(s.get(key)) for s in settings.values()}) > 1
-        }
-        for text, one in settings.items():
-            # A hash tells runs apart, not readers: its beginning is enough.
-            shown = ", ".join(f"{k}={str(one[k])[:12] if k.endswith('sha256') else one[k]}" for k in one if k in varied)
-            names[str(method), text] = f"{method} ({shown})" if shown else str(method)
-    return names
+SETUP = ("dtype", "attention", "sampling", "form", "generation")
+"""Of a run's setup, what runs in this table must share with the newest, beside backbone, checkpoint and frames."""
+
+
+def row_names(samples: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """Name of each (method, fields)."""
+    pairs = samples[["method", "fields"]].drop_duplicates()
+    return labels(pairs.itertuples(index=False, name=None))
 
 
 def scored_samples(folder: Path) -> pd.DataFrame:
-    """The samples of the runs that belong into one table.
+    """The samples of the runs that belong into one table, each with its run's method, fields and retention_asked.
 
     Those of the newest run's setup (checkpoint, frames, dtype, ...), and of several runs of one setting those of the
-    newest. Raises RunsError where questions have no score.
+    newest. Seed and meaning of the ratio stand among the fields: each is a row of its own. Raises ResultsError where
+    questions have no score.
     """
-    samples = load_samples(folder)
-    samples = samples[samples["setup"] == samples.loc[samples["started"].idxmax(), "setup"]]
-    newest = samples.groupby(["method", "fields", "retention_asked"])["started"].transform("max")
-    samples = samples[samples["started"] == newest].copy()
+    results = load(folder)
+    runs = results.runs
+    runs["setup"] = [_setup(run) for run in runs.to_dict("records")]
+    runs["fields"] = [_fields(run) for run in runs.to_dict("records")]
+    runs = runs[runs["setup"] == runs.loc[runs["started"].idxmax(), "setup"]]
+    newest = runs.groupby(["method", "fields", "retention_asked"])["started"].transform("max")
+    chosen = runs.loc[runs["started"] == newest, ["run", "method", "fields", "retention_asked"]]
+    samples = results.samples.merge(chosen, on="run")
     if missing := int(samples["score"].isna().sum()):
-        raise RunsError(
+        raise ResultsError(
             f"{missing} of {len(samples)} samples below {folder} have no score (failed or not scorable); "
             f"look at their `failure` in samples.jsonl"
         )
     return samples
 
 
+def _setup(run: dict[str, Any]) -> str:
+    setup = json.loads(run["setup"])
+    return str([*(run[name] for name in ("kind", "backbone", "checkpoint", "frames")), *(setup.get(n) for n in SETUP)])
+
+
+def _fields(run: dict[str, Any]) -> str:
+    fields = {**json.loads(run["fields"]), "budget": run["budget"]}
+    if pd.notna(run["seed"]):
+        fields["seed"] = int(run["seed"])
+    return json.dumps(fields, sort_keys=True)
+
+
 def summary(folder: Path) -> pd.DataFrame:
     """A row for each method, settings and retention: columns as in COLUMNS, intervals as `Interval`.
 
     `vs all tokens` is the paired difference to `full` on the same questions. Seeds of one method are rows of their
-    own. Raises RunsError as `scored_samples` does.
+    own. Raises ResultsError as `scored_samples` does.
     """
     samples = scored_samples(folder)
     full = samples[samples["method"] == "full"].set_index("doc_id")["score"]
-    names, rows = labels(samples), []
+    names, rows = row_names(samples), []
     for (method, fields, asked), group in samples.groupby(["method", "fields", "retention_asked"], sort=False):
         paired = group[group["doc_id"].isin(full.index)]
         difference = paired["score"] - full.reindex(paired["doc_id"]).to_numpy()
@@ -66,11 +81,11 @@ def summary(folder: Path) -> pd.DataFrame:
                 "r kept": group["retention"].mean(),
                 "layer avg": group["layer_average"].mean(),
                 "FLOPs": group["flops_ratio"].mean(),
-                "accuracy": clustered_mean(group["score"], group["video"]),
-                "vs all tokens": clustered_mean(difference, paired["video"]) if len(paired) else None,
+                "accuracy": clustered_mean(group["score"], group["video"], bounds=(0, 1)),
+                "vs all tokens": clustered_mean(difference, paired["video"], bounds=(-1, 1)) if len(paired) else None,
                 "evidence": group["evidence_recall"].mean(),
                 "n": len(group),
-                "missed": group["missed"].mean(),
+                "missed": group["missed"].astype("float64").mean(),
             }
         )
     table = pd.DataFrame(rows, columns=list(COLUMNS))

@@ -47,7 +47,7 @@ class Cell:
             "arguments": self.model_args,
             "task": {k: v for k, v in asdict(self.task).items() if k not in ("documents", "videos")},
             "source": _source(self.method, self.backbone.family),
-            "versions": package_versions(),
+            "versions": _versions(),
         }
         return digest(described)[:16]
 
@@ -60,6 +60,11 @@ class Cell:
         """Inverse of `to_json`."""
         rest = {k: v for k, v in row.items() if k not in ("id", "backbone", "task")}
         return cls(backbone=Backbone(**row["backbone"]), task=Task(**row["task"]), **rest)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return package_versions()
 
 
 @cache

@@ -12,16 +12,20 @@ code/<hash>/        the code that the jobs run
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from cacovid.runs.files import read_lines
 
+# sweep.json: {"schema": SCHEMA, "config": ..., "cells": [Cell.to_json(), ...], "grid": [ids of the last call's cells]}.
+# submitted.jsonl, a line for each submission: job, executor, slurm ("123_4" or null), pid, host, time, code (name of
+# its folder in `code/`).
+#
 # An event: {"event": ..., "cell": id, "shard": "1-of-1", "time": UTC with microseconds, ...}. The kinds:
 #   start    host, pid
-#   done     run (folder, relative to the sweep's), counts (as in run.json), reasons {failure reason: samples},
-#            scores {metric: value}, seconds
+#   done     runs (folders, relative to the sweep's, one a task; none for a shard without documents), counts (as in
+#            run.json), reasons {failure reason: samples}, scores {metric: value}, seconds
 #   failed   error ("Type: message"), trace
 #   retry    by `python -m sweeps retry`: the cell's state in that shard is set aside
 
@@ -123,14 +127,15 @@ class CellState:
         return start >= end
 
 
-def stretch(shard: str) -> tuple[Fraction, Fraction]:
+@cache
+def stretch(shard: str) -> tuple[float, float]:
     """The part of a task's documents that a shard holds, as a stretch of [0, 1].
 
     >>> stretch("2-of-4")
-    (Fraction(1, 4), Fraction(1, 2))
+    (0.25, 0.5)
     """
     number, of = (int(word) for word in shard.split("-of-"))
-    return Fraction(number - 1, of), Fraction(number, of)
+    return (number - 1) / of, number / of  # comparable: 1/3 and 2/6 are rounded to the same number
 
 
 def states(events: Iterable[dict[str, Any]]) -> dict[str, CellState]:

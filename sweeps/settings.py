@@ -65,7 +65,7 @@ class Executor:
     parallel: int = 1  # jobs at a time: processes (local), running array tasks (slurm)
     workers: int = 1  # processes inside a job, each with its share of the job's documents and its own GPU
     threads: int | None = None  # CPU threads a worker computes with; None: torch's choice
-    retries: int = 3  # starts of a job's worker in a row that finish no further sample, before the job gives up
+    retries: int = 3  # new starts of a worker that dies without a further sample, and tries of a cell that fails
     timeout_min: int | None = None
     partition: str | None = None
     account: str | None = None

@@ -1,6 +1,6 @@
 """Backbones by family name."""
 
-from cacovid.backbones.base import Answer, Backbone, VideoRequest
+from cacovid.backbones.base import Answer, Backbone, Encoded, VideoRequest
 from cacovid.backbones.llava_onevision import LlavaOnevision
 from cacovid.backbones.loading import BACKBONES, TESTBED, checkpoint_folder, load_backbone
 
@@ -9,6 +9,7 @@ __all__ = [
     "TESTBED",
     "Answer",
     "Backbone",
+    "Encoded",
     "LlavaOnevision",
     "VideoRequest",
     "checkpoint_folder",

@@ -1,8 +1,9 @@
 """What every backbone offers: videos in, answers on compressed tokens out, with the budget really spent."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,14 @@ class VideoRequest:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """What the vision side made of a video, whatever is asked about it. Contiguous, on the model's device."""
+
+    features: Float[Tensor, "F S D"]  # as `VideoTokens`
+    captured: Mapping[str, Tensor] = field(default_factory=dict)  # as `VideoTokens`
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Answer:
     """What came back for one request."""
 
@@ -47,7 +56,7 @@ class Answer:
 class Backbone(ABC):
     """One adapter a model family, on the stock transformers class; nothing in the model is patched.
 
-    A family writes `encode`, `with_prompt`, `prompt_ids`, the sizes and its loading; the rest is shared.
+    A family writes `encode_frames`, `ask`, `with_prompt`, `prompt_ids`, the sizes and its loading; the rest is shared.
     """
 
     family: str  # suffix of the lmms-eval model id, e.g. "llava_ov"
@@ -62,10 +71,17 @@ class Backbone(ABC):
         """Chat messages (transformers' format) to prompt text, generation prompt included."""
 
     @abstractmethod
-    def encode(self, requests: list[VideoRequest], needs: frozenset[Need]) -> list[VideoTokens]:
-        """Vision tower, projector and pooling; captures exactly what `needs` names.
+    def encode_frames(self, frames: np.ndarray, needs: frozenset[Need]) -> Encoded:
+        """Vision tower, projector and pooling on uint8 (F, height, width, 3); captures exactly what `needs` names.
 
-        One video at a time, so that a batch gives bit-equal features to single requests.
+        Raises PromptError for frames of another shape.
+        """
+
+    @abstractmethod
+    def ask(self, encoded: Encoded, prompt: str, clip: str) -> VideoTokens:
+        """An encoded video with a prompt around it. `clip` is the stable id of the video's content.
+
+        Raises PromptError for a malformed prompt.
         """
 
     @abstractmethod
@@ -86,6 +102,10 @@ class Backbone(ABC):
     def video_token_id(self) -> int:
         """Token id of the video placeholder."""
 
+    def encode(self, requests: list[VideoRequest], needs: frozenset[Need]) -> list[VideoTokens]:
+        """`encode_frames` and `ask`, one video at a time: a batch gives bit-equal features to single requests."""
+        return [self.ask(self.encode_frames(r.frames, needs), r.prompt, r.clip) for r in requests]
+
     @property
     def frames(self) -> int:
         """Frames to sample unless told otherwise: the `cacovid_frames` of the checkpoint's config, else 32."""
@@ -96,7 +116,6 @@ class Backbone(ABC):
         """Sizes of the LLM, for FLOPs."""
         return self.decoder.shape
 
-    @torch.inference_mode()
     def answer(
         self,
         requests: list[VideoRequest],
@@ -107,14 +126,42 @@ class Backbone(ABC):
         stop_strings: tuple[str, ...] = (),
         keep_logits: bool = False,
     ) -> list[Answer]:
-        """Answer a batch: encode, compress, prefill, decode greedily, and audit. `budget` is what r means.
-
-        Raises BudgetError if a sample spent another budget than asked or the method cannot meet it, PromptError
-        for a malformed prompt.
-        """
+        """Encode a batch and answer it; as `answer_encoded`, with the vision tower's time in `seconds`."""
         clock = StageClock(self.device)
         with clock.stage("vision"):
             videos = self.encode(requests, method.needs)
+        answers = self.answer_encoded(
+            videos,
+            [request.prompt for request in requests],
+            method,
+            budget=budget,
+            max_new_tokens=max_new_tokens,
+            stop_strings=stop_strings,
+            keep_logits=keep_logits,
+        )
+        return [replace(answer, seconds={**clock.seconds, **answer.seconds}) for answer in answers]
+
+    @torch.inference_mode()
+    def answer_encoded(
+        self,
+        videos: list[VideoTokens],
+        prompts: list[str],
+        method: Method,
+        *,
+        budget: BudgetMode = "nominal",
+        max_new_tokens: int = 16,
+        stop_strings: tuple[str, ...] = (),
+        keep_logits: bool = False,
+    ) -> list[Answer]:
+        """Answer a batch of encoded videos: compress, prefill, decode greedily, and audit.
+
+        Args:
+            prompts: the text that each video was put into.
+            budget: what r means.
+
+        Raises BudgetError if a sample spent another budget than asked or the method cannot meet it.
+        """
+        clock = StageClock(self.device)
         # Searched for a table; a deployment would run at the ratio that was found.
         with nullcontext() if budget == "nominal" else clock.stage("plan"):
             plans = [plan(method, v, self.decoder_shape, budget, self._encoder_flops(method, v)) for v in videos]
@@ -124,9 +171,9 @@ class Backbone(ABC):
         with clock.stage("prefill"):
             state = self.decoder.prefill(sequences)
         stopping = Stopping.from_config(self.model.generation_config, max_new_tokens, stop_strings)
-        prompts = [torch.cat(self.penalised(r.prompt)) for r in requests]
+        penalised = [torch.cat(self.penalised(prompt)) for prompt in prompts]
         with clock.stage("decode"):
-            generated = generate(self.decoder, state, self.tokenizer, prompts, stopping, keep_logits=keep_logits)
+            generated = generate(self.decoder, state, self.tokenizer, penalised, stopping, keep_logits=keep_logits)
         answers = []
         for i, (video, out) in enumerate(zip(videos, generated, strict=True)):
             spent = self.audit(state, i, video, plans[i], len(out.ids))
@@ -237,4 +284,4 @@ def compress_video(method: Method, video: VideoTokens, budget: int) -> Compresse
     return out
 
 
-__all__ = ["Answer", "Backbone", "Generated", "VideoRequest"]
+__all__ = ["Answer", "Backbone", "Encoded", "Generated", "VideoRequest"]

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoProcessor, LlavaOnevisionForConditionalGeneration
 
 from cacovid.attention import received
-from cacovid.backbones.base import Backbone, VideoRequest
+from cacovid.backbones.base import Backbone, Encoded
 from cacovid.backbones.decoder import Decoder
 from cacovid.errors import CheckpointError, PromptError
 from cacovid.flops import VisionShape
@@ -113,21 +114,15 @@ class LlavaOnevision(Backbone):
         return ids[: at[0]], ids[at[0] + 1 :]
 
     @torch.inference_mode()
-    def encode(self, requests: list[VideoRequest], needs: frozenset[Need]) -> list[VideoTokens]:
-        out = []
-        for request in requests:
-            features, captured = self._features(request, needs)
-            out.append(
-                VideoTokens(
-                    features=features,
-                    grid=(self.side, self.side),
-                    newline=self.model.model.image_newline[None].to(features),
-                    clip=request.clip,
-                    captured=captured,
-                    **self._around(request.prompt),
-                )
-            )
-        return out
+    def ask(self, encoded: Encoded, prompt: str, clip: str) -> VideoTokens:
+        return VideoTokens(
+            features=encoded.features,
+            grid=(self.side, self.side),
+            newline=self.model.model.image_newline[None].to(encoded.features),
+            clip=clip,
+            captured=encoded.captured,
+            **self._around(prompt),
+        )
 
     @torch.inference_mode()
     def with_prompt(self, video: VideoTokens, prompt: str) -> VideoTokens:
@@ -139,19 +134,20 @@ class LlavaOnevision(Backbone):
         before, after = self.prompt_ids(prompt)
         return {"prefix": embed(before), "suffix": embed(after), "question": self._question(after)}
 
-    def pixels(self, request: VideoRequest) -> Tensor:
+    def pixels(self, frames: np.ndarray) -> Tensor:
         """The processor's pixel values (1, F, 3, h, w), on the model's device and in its dtype."""
-        if request.frames.ndim != 4 or request.frames.shape[0] < 1 or request.frames.shape[3] != 3:
-            raise PromptError(f"frames of shape {request.frames.shape}, expected (F, height, width, 3) with F >= 1")
-        frames = torch.from_numpy(request.frames).permute(0, 3, 1, 2)
+        if frames.ndim != 4 or frames.shape[0] < 1 or frames.shape[3] != 3:
+            raise PromptError(f"frames of shape {frames.shape}, expected (F, height, width, 3) with F >= 1")
+        video = torch.from_numpy(frames).permute(0, 3, 1, 2)
         out = self.processor.video_processor(
-            videos=[frames], do_sample_frames=False, input_data_format="channels_first", return_tensors="pt"
+            videos=[video], do_sample_frames=False, input_data_format="channels_first", return_tensors="pt"
         )
         return out["pixel_values_videos"].to(self.device, self.model.dtype)
 
-    def _features(self, request: VideoRequest, needs: frozenset[Need]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Pooled features (F, S, D) from the stock code path, and what the method declared."""
-        pixels = self.pixels(request)
+    @torch.inference_mode()
+    def encode_frames(self, frames: np.ndarray, needs: frozenset[Need]) -> Encoded:
+        """Pooled features from the stock code path, and what the method declared."""
+        pixels = self.pixels(frames)
         core = self.model.model
         features: list[Tensor] = []
         captured: dict[str, list[Tensor]] = {need: [] for need in needs}
@@ -159,8 +155,8 @@ class LlavaOnevision(Backbone):
             with self._tower_record(needs) as seen:
                 # (1, f*S [+ 1], D): newer releases append the newline token here, which the sequence adds itself
                 rows = core.get_video_features(chunk, return_dict=True).pooler_output[0]
-            frames = chunk.shape[1]
-            features.append(rows[: frames * self.side**2].unflatten(0, (frames, -1)))
+            count = chunk.shape[1]
+            features.append(rows[: count * self.side**2].unflatten(0, (count, -1)))
             attention = self._tower_layer().self_attn
             if "received_attention" in needs:
                 query, key = (
@@ -173,7 +169,11 @@ class LlavaOnevision(Backbone):
                 captured["keys"].append(keys.unflatten(-1, (attention.num_heads, -1)))
             if "patches" in needs:
                 captured["patches"].append(seen["patches"])
-        return torch.cat(features), {name: torch.cat(parts) for name, parts in captured.items()}
+        # Contiguous, as a stored copy would be: pooling leaves keys in another layout, and kernels round by layout.
+        return Encoded(
+            torch.cat(features).contiguous(),
+            {name: torch.cat(parts).contiguous() for name, parts in captured.items()},
+        )
 
     def _tower_layer(self) -> Any:
         """The vision layer whose output the features come from: the last *used* one."""

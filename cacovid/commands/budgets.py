@@ -5,25 +5,19 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from cacovid.budget import BudgetMode
 from cacovid.errors import BudgetError, FloorError, MethodError
+from cacovid.sizes import LLAVA_ONEVISION, TEXT, synthetic_video
 
 if TYPE_CHECKING:
     from cacovid.flops import DecoderShape
     from cacovid.records import VideoTokens
 
-TEXT = 100
-"""Prompt tokens around the video; the newline token comes on top."""
-
-QWEN2 = {
-    "qwen2-7b": (28, 3584, 28, 4, 128, 18944, 152064),
-    "qwen2-0.5b": (24, 896, 14, 2, 64, 4864, 151936),
-}
-"""Sizes of LLaVA-OneVision's LLMs: layers, width, heads, key heads, head width, feed-forward width, vocabulary."""
-
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     parser = commands.add_parser("budgets", help="what r means for every method, and what it costs, as Markdown")
-    parser.add_argument("--llm", choices=sorted(QWEN2), default="qwen2-7b", help="sizes (default: %(default)s)")
+    parser.add_argument(
+        "--llm", choices=sorted(LLAVA_ONEVISION), default="qwen2-7b", help="sizes (default: %(default)s)"
+    )
     parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--side", type=int, default=14, help="side of the pooled grid (default: %(default)s)")
     parser.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.2, 0.15, 0.1])
@@ -33,10 +27,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(args: argparse.Namespace) -> int:
     """Print a row for each method, mode and ratio."""
-    from cacovid.flops import DecoderShape
     from cacovid.registry import method_names
 
-    shape = DecoderShape(*QWEN2[args.llm])
+    shape = LLAVA_ONEVISION[args.llm].decoder
     video = synthetic_video(args.frames, args.side, shape.width)
     print(
         f"Shares of {len(video)} video tokens ({args.frames} x {args.side**2}) in %, {args.llm}, {TEXT} prompt tokens: "
@@ -85,34 +78,3 @@ def realised(
         return f"floor {100 * met / len(video):.1f}"
     equivalent = cost.tokens(cost.prefill(schedule) + compressor, 2 * len(video))
     return " / ".join(f"{100 * n / len(video):.1f}" for n in (schedule[0], schedule[-1], average, equivalent))
-
-
-def synthetic_video(frames: int, side: int, width: int, seed: int = 0) -> "VideoTokens":
-    """Noise features that change slowly, with a cut in the middle: some methods' counts hang on the content."""
-    import torch
-
-    from cacovid.records import VideoTokens
-
-    generator = torch.Generator().manual_seed(seed)
-
-    def noise(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    size = side * side
-    scenes = noise(2, size, width)[torch.arange(frames) * 2 // frames]  # (F, S, D)
-    steps = 0.3 * noise(1, size, 1).abs() * noise(frames, size, width)
-    attention = noise(frames, size).softmax(-1)
-    return VideoTokens(
-        features=scenes + steps,
-        grid=(side, side),
-        prefix=noise(TEXT // 2, width),
-        newline=noise(1, width),
-        suffix=noise(TEXT - TEXT // 2, width),
-        question=slice(0, TEXT // 4),
-        clip="synthetic",
-        captured={
-            "received_attention": attention,
-            "keys": noise(frames, size, 16, 8),
-            "patches": noise(frames, (2 * side - 1) ** 2, 32),
-        },
-    )

@@ -35,6 +35,9 @@ class Arguments:
     read_timeout: float = 60.0  # seconds for one video file
     results_dir: str = "results/runs"
     resume: bool = True  # False sets earlier answers of the same run aside
+    store: StoreKind = "off"  # where encoded videos are kept; no part of a run's identity
+    store_dir: str = "results/store"  # of store=disk
+    store_gib: float = 50.0  # size limit of the store: on the disk, or in the CPU's memory
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -43,6 +46,8 @@ class Arguments:
             raise ArgumentError(f"max_frames_num={self.max_frames_num}, expected at least 1")
         if not self.read_timeout > 0:
             raise ArgumentError(f"read_timeout={self.read_timeout}, expected seconds above 0")
+        if not self.store_gib > 0:
+            raise ArgumentError(f"store_gib={self.store_gib}, expected a size above 0; store=off keeps nothing")
 
 
 def parse_arguments(method: str, given: dict[str, Any]) -> tuple[Arguments, Method]:

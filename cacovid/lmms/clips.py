@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cache
 
+from cacovid.store import Counters
 from cacovid.video import Clip, VideoError, VideoWorker
 from cacovid.video.clip import Sampling
 
@@ -40,13 +41,16 @@ def shared_worker() -> VideoWorker:
 class ClipCache:
     """Reads videos through one worker; keeps the `keep` most recent clips."""
 
-    def __init__(self, worker: VideoWorker, *, frames: int, sampling: Sampling, timeout: float, keep: int) -> None:
-        self._worker, self._keep = worker, keep
+    def __init__(
+        self, worker: VideoWorker, counters: Counters, *, frames: int, sampling: Sampling, timeout: float, keep: int
+    ) -> None:
+        self._worker, self._counters, self._keep = worker, counters, keep
         self._frames, self._sampling, self._timeout = frames, sampling, timeout
         self._clips: OrderedDict[tuple[str, tuple[int, int]], Clip] = OrderedDict()
+        self._unreadable: dict[tuple[str, tuple[int, int]], VideoError] = {}
 
     def read(self, path: str) -> Read:
-        """The clip of a file as it is now. Raises VideoError."""
+        """The clip of a file as it is now. Raises VideoError, at once for a file that could not be read before."""
         found = stamp(path)
         if found is None:
             raise VideoError("missing", path, "no such file; check the data set's folder")
@@ -54,8 +58,15 @@ class ClipCache:
         if key in self._clips:
             self._clips.move_to_end(key)
             return Read(self._clips[key], 0.0, found)
+        if key in self._unreadable:  # a file that hangs costs its time limit once, not once a question
+            raise self._unreadable[key].with_traceback(None)
         start = time.perf_counter()
-        clip = self._worker.read(path, frames=self._frames, sampling=self._sampling, timeout=self._timeout)
+        try:
+            clip = self._worker.read(path, frames=self._frames, sampling=self._sampling, timeout=self._timeout)
+        except VideoError as error:
+            self._unreadable[key] = error
+            raise
+        self._counters.decoded += 1
         self._clips[key] = clip
         while len(self._clips) > self._keep:
             self._clips.popitem(last=False)

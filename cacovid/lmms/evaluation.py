@@ -1,18 +1,24 @@
 """One task: prepare, take what a former run answered, compute the rest, record every sample as it is done."""
 
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cacovid.backbones import Answer, LlavaOnevision, VideoRequest
+import numpy as np
+import torch
+
+from cacovid.backbones import Answer, LlavaOnevision
 from cacovid.budget import BudgetMode
 from cacovid.errors import BudgetError, PromptError
-from cacovid.lmms.clips import ClipCache, Read, stamp
+from cacovid.lmms.clips import stamp
+from cacovid.lmms.encoding import ClipEncoder, EncodedClip
 from cacovid.lmms.generation import Generation
 from cacovid.lmms.prompt import Prompt, Request, build_prompt
 from cacovid.lmms.scoring import Score, score
 from cacovid.lmms.uncompressed import answer_uncompressed
 from cacovid.method import Method
+from cacovid.records import VideoTokens
 from cacovid.runs import Failure, Run, Sample
 from cacovid.runs.digest import digest, file_sha256, text_sha256
 from cacovid.runs.run import now
@@ -31,7 +37,8 @@ class Item:
     document: Any
     sha256: str
     prompt: Prompt | None = None
-    read: Read | None = None
+    clip: EncodedClip | None = None
+    video: VideoTokens | None = None
     failure: Failure | None = None
     answer: Answer | None = None
     fields: dict[str, Any] = field(default_factory=dict)  # of the Sample, as far as known
@@ -48,7 +55,7 @@ class Evaluation:
 
     backbone: LlavaOnevision
     method: Method
-    clips: ClipCache
+    encoder: ClipEncoder
     run: Run
     simple: bool
     batch_size: int
@@ -62,10 +69,22 @@ class Evaluation:
         """
         for start in range(0, len(work), self.batch_size):
             items = [self._prepare(request, made, documents) for request, made in work[start : start + self.batch_size]]
-            stored = [self._stored(item) for item in items]
-            if not all(stored):
-                self._answer(items)
-            for item, old in zip(items, stored, strict=True):
+            batch = [(item, self._stored(item)) for item in items]
+            if self.run.strikes.alone([item.request.doc_id for item in items]):
+                for pair in batch:
+                    yield from self._batch([pair])
+            else:
+                yield from self._batch(batch)
+
+    def _batch(self, batch: list[tuple[Item, Sample | None]]) -> Iterator[Sample]:
+        """Samples of items that are computed together, each with its stored answer; none is computed if all are."""
+        asked = [item for item, old in batch if old is None]
+        for item in asked:
+            item.failure = item.failure or self.run.strikes.failure(item.request.doc_id)
+        with self.run.strikes.asking([item.request.doc_id for item in asked if item.failure is None]):
+            if asked:
+                self._answer([item for item, _ in batch])
+            for item, old in batch:
                 if old is not None:
                     self.run.take()
                     yield old
@@ -101,12 +120,13 @@ class Evaluation:
         """Fill in answers: videos as one batch, the rest one by one."""
         videos = []
         for item in items:
-            if item.prompt is None:
+            if item.failure is not None or item.prompt is None:
                 continue
             if item.prompt.modality == "video":
                 try:
-                    item.read = self.clips.read(str(item.prompt.video))
-                except VideoError as error:
+                    item.clip = self.encoder.encode(str(item.prompt.video), self.method.needs)
+                    item.video = self.backbone.ask(item.clip.encoded, item.prompt.text, item.clip.facts.sha256)
+                except (VideoError, PromptError) as error:
                     item.fail(error)
                 else:
                     videos.append(item)
@@ -126,21 +146,17 @@ class Evaluation:
         }
 
     def _compressed(self, items: list[Item]) -> None:
-        requests = [
-            VideoRequest(frames=item.read.clip.frames, prompt=item.prompt.text, clip=item.read.clip.sha256)
-            for item in items
-            if item.read is not None and item.prompt is not None
-        ]
         generation = items[0].generation
         try:
-            answers = self.backbone.answer(
-                requests,
+            answers = self.backbone.answer_encoded(
+                [item.video for item in items if item.video is not None],
+                [item.prompt.text for item in items if item.prompt is not None],
                 self.method,
                 budget=self.budget,
                 max_new_tokens=generation.max_new_tokens,
                 stop_strings=generation.until,
             )
-        except (PromptError, BudgetError) as error:
+        except BudgetError as error:
             if len(items) == 1:
                 items[0].fail(error)
                 return
@@ -152,18 +168,22 @@ class Evaluation:
             item.fields = self._audit(item, answer)
 
     def _audit(self, item: Item, answer: Answer) -> dict[str, Any]:
-        assert item.read is not None and item.prompt is not None
+        assert item.clip is not None and item.prompt is not None
         before, after = self.backbone.prompt_ids(item.prompt.text)
         text_rows = len(before) + len(after) + 1  # and the newline token
+        rows, columns = answer.grid
         return {
             "compressed": True,
             "prediction": answer.text,
             "input_tokens": text_rows + answer.spent.entering,
             "output_tokens": len(answer.ids),
             "spent": answer.spent.to_json(),
-            "seconds": {"read": item.read.seconds, **answer.seconds},
+            "seconds": {**item.clip.seconds, **answer.seconds},
+            "grid": [answer.spent.video_tokens // (rows * columns), rows, columns],
             "kept": answer.kept.tolist(),
-            "evidence_recall": evidence_recall(item.document, item.read.clip.indices, answer),
+            "merged": merged_tokens(answer),
+            "evidence": evidence_cells(item.document, item.clip.facts.indices, answer),
+            "evidence_recall": evidence_recall(item.document, item.clip.facts.indices, answer),
         }
 
     def _sample(self, item: Item) -> Sample:
@@ -176,6 +196,7 @@ class Evaluation:
             prompt_sha256=text_sha256(item.prompt.text) if item.prompt else None,
             modality=item.prompt.modality if item.prompt else None,
             video=_video(item),
+            question=item.request.context or None,
             failure=item.failure,
             target=found.target,
             score=found.score,
@@ -186,12 +207,11 @@ class Evaluation:
         )
 
 
-def evidence_recall(document: Any, indices: tuple[int, ...], answer: Answer) -> float | None:
-    """Share of the document's evidence cells whose own flat position is among those kept; None where unknown.
+def evidence_cells(document: Any, indices: tuple[int, ...], answer: Answer) -> list[int] | None:
+    """Flat positions of the document's evidence cells; None where unknown.
 
     The document says on which frames of the file its [frame, patch] cells lie (`evidence_frames`), and how many
-    patches a frame has (`evidence_patches`); with other frames or another grid they mean nothing. A token that
-    was merged into another cell's does not count: `kept` names the cell that a merged token stands for.
+    patches a frame has (`evidence_patches`); with other frames or another grid they mean nothing.
     """
     if not isinstance(document, dict) or not document.get("evidence"):
         return None
@@ -200,25 +220,51 @@ def evidence_recall(document: Any, indices: tuple[int, ...], answer: Answer) -> 
     patches = document.get("evidence_patches")
     if patches is None or answer.spent.video_tokens != len(indices) * patches:
         return None
+    return [frame * patches + patch for frame, patch in document["evidence"]]
+
+
+def evidence_recall(document: Any, indices: tuple[int, ...], answer: Answer) -> float | None:
+    """Share of the document's evidence cells whose own flat position is among those kept; None where unknown.
+
+    A token that was merged into another cell's does not count: `kept` names the cell that a merged token stands for.
+    """
+    cells = evidence_cells(document, indices, answer)
+    if cells is None:
+        return None
     kept = set(answer.kept.tolist())
-    cells = document["evidence"]
-    return sum(frame * patches + patch in kept for frame, patch in cells) / len(cells)
+    return sum(cell in kept for cell in cells) / len(cells)
+
+
+def merged_tokens(answer: Answer) -> str | None:
+    """Base64 of a bitset, position 0 in the lowest bit: tokens merged before the LLM into one that is still kept.
+
+    None where there are none. Tokens that methods merge inside the LLM leave no trace of where they went.
+    """
+    position, owner = answer.compressed.position, answer.compressed.owner
+    kept = torch.isin(position, answer.kept)
+    merged = (owner >= 0) & kept[owner.clamp(min=0)]
+    merged[answer.kept] = False
+    if not merged.any():
+        return None
+    return b64encode(np.packbits(merged.cpu().numpy(), bitorder="little").tobytes()).decode()
 
 
 def _video(item: Item) -> dict[str, Any] | None:
     """What was read, for the record; the path alone where nothing could be."""
-    if item.read is None:
-        return None if item.prompt is None or item.prompt.video is None else {"path": item.prompt.video}
-    clip, (size, changed) = item.read.clip, item.read.stamp
+    if item.prompt is None or item.prompt.video is None:
+        return None
+    if item.clip is None:
+        return {"path": item.prompt.video}
+    facts, (size, changed) = item.clip.facts, item.clip.stamp
     return {
-        "path": clip.path,
-        "sha256": clip.sha256,
+        "path": item.prompt.video,
+        "sha256": facts.sha256,
         "bytes": size,
         "mtime_ns": changed,
-        "indices": list(clip.indices),
-        "total_frames": clip.total_frames,
-        "fps": clip.fps,
-        "decoder": clip.backend,
+        "indices": list(facts.indices),
+        "total_frames": facts.total_frames,
+        "fps": facts.fps,
+        "decoder": facts.decoder,
     }
 
 

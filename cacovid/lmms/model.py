@@ -13,15 +13,14 @@ from lmms_eval.utils import simple_parse_args_string
 from loguru import logger
 from tqdm import tqdm
 
-from cacovid.backbones import load_backbone
 from cacovid.lmms.arguments import ArgumentError, parse_arguments
-from cacovid.lmms.clips import ClipCache, shared_worker
 from cacovid.lmms.command import exit_status, failed_samples
 from cacovid.lmms.evaluation import Evaluation
 from cacovid.lmms.generation import Generation, parse_generation
 from cacovid.lmms.output import result
 from cacovid.lmms.prompt import Request
 from cacovid.lmms.recording import open_run
+from cacovid.lmms.shared import Shared
 from cacovid.runs import Run, Sample
 
 
@@ -36,8 +35,12 @@ class CompressedModel(lmms):
     method_name: ClassVar[str]
     family: ClassVar[str] = "llava_ov"
 
-    def __init__(self, **given: Any) -> None:
-        """`given`: see `Arguments`, and the method's own fields.
+    def __init__(self, *, shared: Shared | None = None, **given: Any) -> None:
+        """Load the backbone and build the method.
+
+        Args:
+            shared: a backbone that is loaded, with its store; for programs that evaluate several models.
+            given: see `Arguments`, and the method's own fields.
 
         Raises ArgumentError, MethodError, BudgetError, DeviceError or CheckpointError.
         """
@@ -48,15 +51,11 @@ class CompressedModel(lmms):
                 f"own --offset, --limit and results_dir"
             )
         self.arguments, self.method = parse_arguments(self.method_name, given)
-        self.backbone = load_backbone(
-            self.family,
-            self.arguments.pretrained,
-            device=self.arguments.device,
-            dtype=self.arguments.dtype,
-            attn_implementation=self.arguments.attn_implementation,
-            revision=self.arguments.revision,
-        )
-        self.frames = self.arguments.max_frames_num or self.backbone.frames
+        if shared is None:
+            shared = Shared.load(self.arguments, family=self.family)
+        shared.check(self.family, self.arguments)
+        self.arguments = shared.with_store(self.arguments)
+        self.shared, self.backbone = shared, shared.backbone
         self.samples: dict[str, list[Sample]] = {}  # of the last call, task by task
         self.folders: dict[str, Path] = {}  # their run directories
 
@@ -93,13 +92,6 @@ class CompressedModel(lmms):
             tasks.setdefault(request.task, {}).setdefault(request.doc_id, request)
         made = {id(r): parse_generation(r.generation) for work in tasks.values() for r in work.values()}
         results: dict[tuple[str, int], GenerationResult] = {}
-        clips = ClipCache(
-            shared_worker(),
-            frames=self.frames,
-            sampling=self.arguments.sampling,
-            timeout=self.arguments.read_timeout,
-            keep=self.batch_size + 1,
-        )
         for task, work in tasks.items():
             pairs = [(r, made[id(r)]) for r in work.values()]
             run = open_run(
@@ -108,15 +100,15 @@ class CompressedModel(lmms):
                 settings=self.method,
                 backbone=self.backbone,
                 arguments=self.arguments,
-                frames=self.frames,
+                frames=self.shared.frames,
                 simple=self.is_simple,
                 documents=len(self.task_dict[task][pairs[0][0].split]),
             )
-            for sample in self._evaluate(run, clips, pairs):
+            for sample in self._evaluate(run, pairs):
                 results[task, sample.doc_id] = result(sample, run.settings.id)
         return [results[r.task, r.doc_id] for r in requests]
 
-    def _evaluate(self, run: Run, clips: ClipCache, work: list[tuple[Request, Generation]]) -> list[Sample]:
+    def _evaluate(self, run: Run, work: list[tuple[Request, Generation]]) -> list[Sample]:
         first = work[0][0]
         name, total = first.task, len(work)
         if run.held:
@@ -124,7 +116,7 @@ class CompressedModel(lmms):
                 f"{name}: {run.held} of {total} samples have an answer in {run.folder}; they are taken from it"
             )
         evaluation = Evaluation(
-            self.backbone, self.method, clips, run, self.is_simple, self.batch_size, self.arguments.budget
+            self.backbone, self.method, self.shared.encoder, run, self.is_simple, self.batch_size, self.arguments.budget
         )
         start = time.perf_counter()
         with run:

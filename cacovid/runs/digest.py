@@ -3,8 +3,9 @@
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,17 @@ def file_sha256(path: str | Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_sha256(path: str | Path) -> str:
+    """`file_sha256`, computed once in this process for a file of this path, size and modification time."""
+    status = os.stat(path)
+    return _known_sha256(os.path.abspath(path), status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _known_sha256(path: str, size: int, mtime_ns: int) -> str:
+    return file_sha256(path)
 
 
 def text_sha256(text: str) -> str:

@@ -1,5 +1,6 @@
 """Where and on what a run ran: recorded, not part of its identity."""
 
+import json
 import os
 import platform
 import subprocess
@@ -10,6 +11,9 @@ from typing import Any
 import torch
 
 import cacovid
+
+GIT_FILE = "git.json"
+"""Beside a copied package: the `git_state` of the original."""
 
 
 def provenance() -> dict[str, Any]:
@@ -26,7 +30,13 @@ def provenance() -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit and dirty flag of the repository that holds `folder`; None outside one, or without git."""
+    """Commit and dirty flag of the repository that holds `folder`; None outside one, or without git.
+
+    Of a copy of the code: those of the original, as noted beside it.
+    """
+    note = folder.parent / GIT_FILE
+    if note.is_file():
+        return json.loads(note.read_text())
 
     def git(*words: str) -> str:
         out = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=30)

@@ -12,6 +12,7 @@ from cacovid.runs.errors import RunError
 from cacovid.runs.files import Journal, Lock, write_errors, write_json
 from cacovid.runs.sample import Sample
 from cacovid.runs.settings import SCHEMA, RunSettings
+from cacovid.runs.strikes import Strikes
 
 
 def now() -> str:
@@ -60,7 +61,8 @@ class Run:
             documents: how many the task has in all.
             about: what else run.json shall say; not part of the identity.
             provenance: commit, versions and hardware of this attempt; a later attempt may be on another machine.
-            resume: False sets the answers that are there aside (samples-<time>.jsonl) and starts anew.
+            resume: False sets the answers that are there aside (samples-<time>.jsonl), forgets strikes, and starts
+                anew.
 
         Raises RunLockedError while another process writes it, RunError if it is damaged, RunWriteError.
         """
@@ -81,6 +83,7 @@ class Run:
         if not resume and path.exists():
             stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
             path.rename(path.with_name(f"samples-{stamp}.jsonl"))
+        self.strikes = Strikes(self.folder, forget=not resume)
         self._journal = Journal(path)
         self._samples: dict[int, Sample] = {}
         self.computed: list[Sample] = []

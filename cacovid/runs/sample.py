@@ -37,7 +37,11 @@ class Sample:
     output_tokens: int | None = None
     spent: dict[str, Any] | None = None  # the budget audit, `Spent.to_json`
     seconds: dict[str, float] = field(default_factory=dict)  # stage -> seconds; a batch's stages count whole
+    question: str | None = None  # the task's text, before the chat template
+    grid: list[int] | None = None  # frames, rows and columns of the video tokens; flat positions count in this order
     kept: list[int] | None = None  # flat positions of the video tokens left after the last cut
+    merged: str | None = None  # base64 bitset of those that went into a kept one; None where there are none
+    evidence: list[int] | None = None  # flat positions of the document's evidence cells
     evidence_recall: float | None = None  # share of the document's evidence cells among `kept`
     written: str = ""  # UTC time
 

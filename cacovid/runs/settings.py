@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cacovid.runs.digest import digest, file_sha256
+from cacovid.runs.digest import digest, known_sha256
 
 SCHEMA = 1
 """Version of run.json and samples.jsonl; part of the identity."""
@@ -55,11 +55,12 @@ def package_versions() -> dict[str, str]:
 def checkpoint_identity(pretrained: str, commit: str | None) -> dict[str, Any]:
     """What names the weights: the hub's commit, or for a folder the hash of its files' content.
 
-    Folders are hashed in full (about a second a gigabyte): size and date do not tell two fine-tunings apart.
+    Folders are hashed in full, once a process (about a second a gigabyte): another process cannot know from size
+    and date alone that a fine-tuning is the one that it hashed.
     """
     folder = Path(pretrained)
     if not folder.is_dir():
         return {"hub": pretrained, "commit": commit}
     kinds = {".safetensors", ".json", ".txt", ".jinja", ".model"}
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in kinds)
-    return {"folder": digest({p.name: file_sha256(p) for p in files})}
+    return {"folder": digest({p.name: known_sha256(p) for p in files})}

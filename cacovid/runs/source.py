@@ -13,8 +13,15 @@ def source_sha256(modules: Iterable[str]) -> str:
 
     Read from the files, not from what happens to be loaded, so every process agrees. Names imported at run time
     (entry points, importlib) are not followed: pass those modules, too.
+
+    Raises ModuleNotFoundError for one of `modules` without a source file: its changes would go unseen.
     """
     modules = list(modules)
+    if unseen := [name for name in modules if _source(name) is None]:
+        raise ModuleNotFoundError(
+            f"no source file of {', '.join(unseen)} on the path; a folder of the same name as its package, in the "
+            f"working directory or on PYTHONPATH, may hide it"
+        )
     packages = {name.partition(".")[0] for name in modules}
     seen: dict[str, Path] = {}
     queue = list(modules)
@@ -51,8 +58,19 @@ def _root(top: str) -> Path | None:
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
-def _imports(name: str, path: Path) -> Iterator[str]:
+def _imports(name: str, path: Path) -> frozenset[str]:
     """Names that the module imports, at any depth; `from a import b` gives both `a` and `a.b`."""
+    status = path.stat()
+    return _parsed_imports(name, path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _parsed_imports(name: str, path: Path, size: int, mtime_ns: int) -> frozenset[str]:
+    """Parsed once in this process for a file of this size and time: each run of a sweep asks for the same files."""
+    return frozenset(_names(name, path))
+
+
+def _names(name: str, path: Path) -> Iterator[str]:
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):

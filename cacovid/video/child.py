@@ -14,7 +14,10 @@ from cacovid.video.reader import read_clip
 
 def main() -> None:
     """Answer requests until the parent hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # The parent's to handle. A cluster sends them to all processes of a job: a reader that ended before its parent
+    # does would be taken for one that a file has crashed.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     link = socket.socket(fileno=int(sys.argv[1]))
     import av  # noqa: F401  # loaded before "ready", so that the first file's time limit is not spent on it

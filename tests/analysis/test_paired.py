@@ -6,7 +6,7 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.paired import paired, paired_markdown
-from analysis.runs import RunsError
+from analysis.results import ResultsError
 from made_runs import write_run
 
 
@@ -37,7 +37,7 @@ def test_seeds_are_averaged_and_the_nearest_budget_is_compared(runs: Path) -> No
 
 
 def test_an_unknown_reference_is_refused(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RunsError, match=r"no finished run of 'fastv' below .*; it has \['cacovid', 'full'"):
+    with pytest.raises(ResultsError, match=r"no finished run of 'fastv' below .*; it has \['cacovid', 'full'"):
         paired(runs, "fastv")
     assert main(["paired", str(runs), "-o", str(runs / "table.md")]) == 0
     assert (runs / "table.md").read_text() in capsys.readouterr().out

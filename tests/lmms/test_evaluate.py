@@ -13,6 +13,7 @@ from PIL import Image
 
 from cacovid.backbones import Backbone, LlavaOnevision, VideoRequest
 from cacovid.lmms.arguments import ArgumentError
+from cacovid.records import VideoTokens
 from cacovid.registry import build_method
 from cacovid.video import VideoWorker, read_clip
 
@@ -124,13 +125,13 @@ def test_answers_are_taken_up_while_nothing_changed(
     assert record(tmp_path)["counts"]["asked"] == 2
 
     calls: list[int] = []
-    answer = Backbone.answer
+    answer = Backbone.answer_encoded
 
-    def counted(self: Backbone, requests: list[VideoRequest], *args: Any, **kwargs: Any) -> Any:
-        calls.append(len(requests))
-        return answer(self, requests, *args, **kwargs)
+    def counted(self: Backbone, videos: list[VideoTokens], *args: Any, **kwargs: Any) -> Any:
+        calls.append(len(videos))
+        return answer(self, videos, *args, **kwargs)
 
-    monkeypatch.setattr(Backbone, "answer", counted)
+    monkeypatch.setattr(Backbone, "answer_encoded", counted)
     second = world.evaluate(tmp_path, documents)
     assert answers(second)[:2] == answers(first) and not calls
     assert record(tmp_path)["attempts"][1]["taken"] == 2 and record(tmp_path)["attempts"][1]["computed"] == 1

@@ -1,5 +1,6 @@
 """A run's name changes with every setting that can change a number, and with nothing else."""
 
+import os
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -99,6 +100,7 @@ def test_checkpoint_is_known_by_content(tmp_path: Path) -> None:
     (tmp_path / "curve.png").write_bytes(b"no part of the model")
     assert checkpoint_identity(str(tmp_path), None) == first
     (tmp_path / "model.safetensors").write_bytes(b"Weights")
+    os.utime(tmp_path / "model.safetensors", ns=(1, 1))  # the clock of file systems may stand still for milliseconds
     assert checkpoint_identity(str(tmp_path), None) != first
     assert checkpoint_identity("owner/name", "c0ffee") == {"hub": "owner/name", "commit": "c0ffee"}
 
@@ -114,3 +116,8 @@ def test_git_state_outside_a_repository(tmp_path: Path) -> None:
     assert state is not None and len(state["commit"]) == 40 and state["dirty"] is False
     (tmp_path / "a").write_text("2")
     assert git_state(tmp_path) == {**state, "dirty": True}
+
+
+def test_a_module_whose_source_cannot_be_seen_is_refused() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"no source file of baselines\.nowhere"):
+        source_sha256(["cacovid.method", "baselines.nowhere"])

@@ -1,0 +1,69 @@
+"""A video on its way to the LLM: taken from the store, or decoded and encoded."""
+
+from dataclasses import dataclass
+
+from cacovid.backbones import Encoded, LlavaOnevision
+from cacovid.clock import StageClock
+from cacovid.lmms.clips import ClipCache, stamp
+from cacovid.records import Need
+from cacovid.runs.digest import known_sha256
+from cacovid.store import FEATURES, ClipFacts, Counters, EncoderIdentity, Entry, Store
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedClip:
+    """An encoded video file, and what the record says of it."""
+
+    encoded: Encoded
+    facts: ClipFacts
+    stamp: tuple[int, int]  # as `clips.stamp`
+    seconds: dict[str, float]  # "store" if it was stored, else "read" and "vision"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClipEncoder:
+    """Encodes video files on a backbone. Without a store every call runs the vision tower."""
+
+    backbone: LlavaOnevision
+    clips: ClipCache
+    identity: EncoderIdentity
+    counters: Counters
+    store: Store | None = None
+    needs: frozenset[Need] = frozenset()  # stored besides, for methods that come later
+
+    def encode(self, path: str, needs: frozenset[Need]) -> EncodedClip:
+        """The file as it is now, with exactly what `needs` names. Raises VideoError."""
+        return self._stored(path, needs) or self._fresh(path, needs)
+
+    def _stored(self, path: str, needs: frozenset[Need]) -> EncodedClip | None:
+        found = stamp(path)
+        if self.store is None or found is None:  # without the file the reader says so
+            return None
+        device = self.backbone.device
+        clock = StageClock(device)
+        with clock.stage("store"):
+            try:
+                key = self.identity.key(known_sha256(path))
+            except OSError:  # the reader finds it, too, and says what is wrong
+                return None
+            entry = self.store.get(key, needs)
+            if entry is None:
+                return None
+            # A copy on a CPU, too: kernels may round by the alignment of memory, and no method can harm the next.
+            parts = {name: part.to(device, copy=True) for name, part in entry.parts.items()}
+        self.counters.hits += 1
+        return EncodedClip(Encoded(parts.pop(FEATURES), parts), entry.facts, found, clock.seconds)
+
+    def _fresh(self, path: str, needs: frozenset[Need]) -> EncodedClip:
+        read = self.clips.read(path)
+        clock = StageClock(self.backbone.device)
+        with clock.stage("vision"):
+            made = self.backbone.encode_frames(read.clip.frames, needs if self.store is None else needs | self.needs)
+        self.counters.encoded += 1
+        facts = ClipFacts.of(read.clip)
+        if self.store is not None:
+            # By the hash that the reader saw: the file may have changed since it was looked up.
+            key = self.identity.key(facts.sha256)
+            self.store.put(key, Entry(facts, {FEATURES: made.features, **made.captured}))
+        asked = Encoded(made.features, {name: part for name, part in made.captured.items() if name in needs})
+        return EncodedClip(asked, facts, read.stamp, {"read": read.seconds, **clock.seconds})

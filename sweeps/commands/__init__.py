@@ -1,0 +1,1 @@
+"""Commands of `python -m sweeps`, one a module: `add_parser` and `run`."""

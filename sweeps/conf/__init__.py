@@ -1,0 +1,1 @@
+"""Hydra configs of `python -m sweeps run`: a folder a group, a file an option."""

@@ -1,0 +1,75 @@
+"""What is at work in a sweep's folder: workers by their alive files, jobs by what the queue and the system say."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cacovid.runs.files import read_lines
+from sweeps.folder import Folder
+
+FRESH = 60.0
+"""Seconds since its alive file was touched within which a worker counts as living."""
+
+
+def breathes(path: Path) -> bool:
+    """Whether an alive file was touched just now. Clocks of shared file systems may run ahead."""
+    try:
+        return time.time() - path.stat().st_mtime < FRESH
+    except FileNotFoundError:
+        return False
+
+
+class QueueError(RuntimeError):
+    """Slurm does not tell its jobs."""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A row of submitted.jsonl, with what is known of it now."""
+
+    row: dict[str, Any]
+    state: str | None  # Slurm's word, e.g. PENDING; for a process RUNNING; None: ended, or not to be seen from here
+
+
+def submitted(folder: Folder) -> list[Submitted]:
+    """The last submission of every job. Raises QueueError where Slurm has some and does not answer."""
+    rows = {row["job"]: row for row in read_lines(folder.path / "submitted.jsonl")[0]}
+    waiting = queue() if any(row["slurm"] for row in rows.values()) else {}
+    return [Submitted(row, waiting.get(row["slurm"]) if row["slurm"] else _process(row)) for row in rows.values()]
+
+
+def living(folder: Folder) -> Iterator[str]:
+    """Jobs that are queued or at work. Raises QueueError."""
+    yield from (some.row["job"] for some in submitted(folder) if some.state)
+    for path in (folder.path / "events").glob("*.alive"):
+        if breathes(path):
+            yield path.name.partition(".")[0]
+
+
+def queue() -> dict[str, str]:
+    """Slurm id, e.g. 123_4, -> state, of this user's jobs that are not over. Raises QueueError without an answer.
+
+    `sacct` would tell more, but fails on clusters without accounting.
+    """
+    command = ["squeue", "--me", "--noheader", "--array", "--format=%i %T"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        words = (getattr(error, "stderr", None) or str(error)).strip()
+        raise QueueError(f"squeue does not say which jobs are still queued: {words}; try again later") from error
+    return dict(line.split(None, 1) for line in answer.splitlines())
+
+
+def _process(row: dict[str, Any]) -> str | None:
+    if row["pid"] is None or row["host"] != socket.gethostname():
+        return None
+    try:
+        os.kill(row["pid"], 0)
+    except (ProcessLookupError, PermissionError):  # or another user's: the number was given anew
+        return None
+    return "RUNNING"
