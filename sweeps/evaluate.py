@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class Evaluator:
         """What the cell's `done` event tells. Raises CellError, and whatever lmms-eval raises."""
         start = time.perf_counter()
         shared = self._share(cell)
+        before = asdict(shared.counters)
         model_class = getattr(models, f"chat__{cell.backbone.family}__{cell.method}")
         model = model_class(**self._arguments(cell), shared=shared)
         self._task.manager.model_name = f"{cell.method}_{cell.backbone.family}"  # tasks may prompt by the model's id
@@ -102,6 +103,7 @@ class Evaluator:
         folders = [os.path.relpath(folder, self._folder.path) for folder in model.folders.values()]
         return {
             "runs": folders,
+            "videos": {name: count - before[name] for name, count in asdict(shared.counters).items()},
             "counts": dict(counts),
             "reasons": dict(reasons),
             "scores": finite(scores),

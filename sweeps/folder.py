@@ -25,7 +25,8 @@ from cacovid.runs.files import read_lines
 # An event: {"event": ..., "cell": id, "shard": "1-of-1", "time": UTC with microseconds, ...}. The kinds:
 #   start    host, pid
 #   done     runs (folders, relative to the sweep's, one a task; none for a shard without documents), counts (as in
-#            run.json), reasons {failure reason: samples}, scores {metric: value}, seconds
+#            run.json), reasons {failure reason: samples}, scores {metric: value}, seconds,
+#            videos {decoded, encoded, hits, ...} (`cacovid.store.Counters`, of this cell)
 #   failed   error ("Type: message"), trace
 #   retry    by `python -m sweeps retry`: the cell's state in that shard is set aside
 

@@ -15,12 +15,11 @@ def processes(folder: Path) -> list[psutil.Process]:
     slurmstepd overwrites its environment; the daemons work in the cluster's folder, which it inherits. Each has
     `info` with name, environ (never None) and cwd.
     """
+    configuration, work = str(folder / "slurm.conf"), str(folder)
     out = []
     for process in psutil.process_iter(["name", "environ", "cwd"]):
         process.info["environ"] = process.info["environ"] or {}
-        if process.info["environ"].get("SLURM_CONF") == str(folder / "slurm.conf") or process.info["cwd"] == str(
-            folder
-        ):
+        if process.info["environ"].get("SLURM_CONF") == configuration or process.info["cwd"] == work:
             out.append(process)
     return out
 

@@ -42,7 +42,7 @@ def folder(tmp_path):
         state = "running" if cell is OPEN else "done"
         run = write_run(folder.runs("1-of-1"), made_settings(number), [made_sample(0)], asked=range(1), state=state)
         write_job(folder, f"{number:012x}", [cell])
-        ends = [] if cell is OPEN else [made_event("done", cell["id"], run=f"runs/{run.name}")]
+        ends = [] if cell is OPEN else [made_event("done", cell["id"], runs=[f"runs/{run.name}"])]
         write_events(folder, f"{number:012x}", [made_event("start", cell["id"]), *ends])
     return folder
 
@@ -52,7 +52,7 @@ def run_of(folder, number):
 
 
 def finish(folder):
-    write_events(folder, f"{2:012x}", [made_event("done", OPEN["id"], run=f"runs/{made_settings(2).id}")])
+    write_events(folder, f"{2:012x}", [made_event("done", OPEN["id"], runs=[f"runs/{made_settings(2).id}"])])
 
 
 def test_runs_of_cells_of_earlier_calls(folder, capsys):
@@ -76,7 +76,7 @@ def test_runs_that_never_ended_go_once_the_grid_is_done(folder):
 
 
 def test_a_run_that_cells_of_both_calls_share_stays(folder):
-    event = made_event("done", OLD["id"], run=f"runs/{made_settings(1).id}")  # device auto, then cpu, say
+    event = made_event("done", OLD["id"], runs=[f"runs/{made_settings(1).id}"])  # device auto, then cpu, say
     write_events(folder, "0a", [event])
     call(folder.path, "--stale", "--yes")
     assert run_of(folder, 1).exists() and not run_of(folder, 0).exists()

@@ -86,7 +86,7 @@ def sharded(tmp_path):
     whole = write_run(folder.runs("1-of-1"), made_settings(1), rows_from(0, 6))
     names = [(0, f"runs/{k + 1}-of-2/{half.name}", f"{k + 1}-of-2") for k, half in enumerate(halves)]
     names.append((1, f"runs/{whole.name}", "1-of-1"))
-    write_events(folder, "0a", [made_event("done", cells[n]["id"], shard, run=run) for n, run, shard in names])
+    write_events(folder, "0a", [made_event("done", cells[n]["id"], shard, runs=[run]) for n, run, shard in names])
     return folder
 
 
@@ -192,10 +192,10 @@ def test_an_empty_shard_is_not_missing(tmp_path):
     """Two documents in four shards: the sweep's events tell that the run is whole, its folders cannot."""
     cell = made_cell(0)
     folder = write_sweep(tmp_path / "s", [cell])
-    events = [made_event("done", cell["id"], f"{k}-of-4", run=None) for k in (1, 3)]
+    events = [made_event("done", cell["id"], f"{k}-of-4", runs=[]) for k in (1, 3)]
     for number, k in enumerate((2, 4)):
         run = write_run(folder.runs(f"{k}-of-4"), made_settings(0), rows_from(number, 1))
-        events.append(made_event("done", cell["id"], f"{k}-of-4", run=f"runs/{k}-of-4/{run.name}"))
+        events.append(made_event("done", cell["id"], f"{k}-of-4", runs=[f"runs/{k}-of-4/{run.name}"]))
     write_events(folder, "0a", events[:3])
     with pytest.raises(RunError, match=r"no finished run in .*, 1 unfinished; wait for one, or take these with --part"):
         collect([folder.path], folder.path)

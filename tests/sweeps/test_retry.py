@@ -108,7 +108,7 @@ def quarantined(folder):
     run = write_run(folder.runs("1-of-1"), settings, rows)
     (run / "strikes.json").write_text('{"1": 3}')
     reasons = {"quarantined": 1, "truncated": 1}
-    write_events(folder, "0a", [made_event("done", IDS["done"], run=f"runs/{run.name}", reasons=reasons)])
+    write_events(folder, "0a", [made_event("done", IDS["done"], runs=[f"runs/{run.name}"], reasons=reasons)])
     return run
 
 
