@@ -37,7 +37,8 @@ class Bar:
             return
         found = overview(self._folder)
         self._bar.total, self._bar.n = found.expected, found.samples
-        self._bar.set_postfix({name: count for name, count in found.counts.items() if count})
+        told = [*found.counts.items(), *found.waits.items()]
+        self._bar.set_postfix({name: count for name, count in told if count})
         self._next = time.monotonic() + _REFRESH_S
 
     def say(self, text: str) -> None:

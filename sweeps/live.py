@@ -34,13 +34,17 @@ class Submitted:
 
     row: dict[str, Any]
     state: str | None  # Slurm's word, e.g. PENDING; for a process RUNNING; None: ended, or not to be seen from here
+    reason: str | None = None  # Slurm's, why it is pending
 
 
 def submitted(folder: Folder) -> list[Submitted]:
     """The last submission of every job. Raises QueueError where Slurm has some and does not answer."""
     rows = {row["job"]: row for row in read_lines(folder.path / "submitted.jsonl")[0]}
     waiting = queue() if any(row["slurm"] for row in rows.values()) else {}
-    return [Submitted(row, waiting.get(row["slurm"]) if row["slurm"] else _process(row)) for row in rows.values()]
+    return [
+        Submitted(row, *waiting.get(row["slurm"], (None,)) if row["slurm"] else (_process(row),))
+        for row in rows.values()
+    ]
 
 
 def living(folder: Folder) -> Iterator[str]:
@@ -51,18 +55,22 @@ def living(folder: Folder) -> Iterator[str]:
             yield path.name.partition(".")[0]
 
 
-def queue() -> dict[str, str]:
-    """Slurm id, e.g. 123_4, -> state, of this user's jobs that are not over. Raises QueueError without an answer.
+def queue() -> dict[str, tuple[str, str]]:
+    """Slurm id, e.g. 123_4, -> state and reason, of this user's jobs that are not over. Raises QueueError without an
+    answer.
+
+    The reason tells a job that will never start, such as PartitionTimeLimit, from one that waits for its turn.
 
     `sacct` would tell more, but fails on clusters without accounting.
     """
-    command = ["squeue", "--me", "--noheader", "--array", "--format=%i %T"]
+    command = ["squeue", "--me", "--noheader", "--array", "--format=%i %T %r"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         words = (getattr(error, "stderr", None) or str(error)).strip()
         raise QueueError(f"squeue does not say which jobs are still queued: {words}; try again later") from error
-    return dict(line.split(None, 1) for line in answer.splitlines())
+    rows = (line.split(None, 2) for line in answer.splitlines())
+    return {number: (state, reason) for number, state, reason in rows}
 
 
 def _process(row: dict[str, Any]) -> str | None:

@@ -64,6 +64,7 @@ class Overview:
     rate: float | None  # samples a second of late; None: none came
     seconds_left: float | None  # at that rate, failed cells aside; None: unknown, or nothing is at work
     unanswered: dict[str, int]  # failure reason -> samples of finished shards, most first
+    waits: dict[str, int]  # why Slurm has jobs pending, in its words -> jobs
     failed: list[FailedShard]
 
 
@@ -75,7 +76,7 @@ def overview(folder: Folder, now: datetime | None = None) -> Overview:
     last = set(sweep["grid"])
     grid = [cell for cell in sweep["cells"] if cell["id"] in last]
     sizes = _sizes(sweep["cells"], known)
-    pending = pending_shards(folder)
+    pending, waits = pending_shards(folder)
     alive = liveness(folder)
     cells = [_view(cell, known.get(cell["id"], CellState()), sizes, alive, pending) for cell in grid]
     mine = [(cell, known[cell["id"]]) for cell in grid if cell["id"] in known]
@@ -101,6 +102,7 @@ def overview(folder: Folder, now: datetime | None = None) -> Overview:
         rate=moving.rate,
         seconds_left=left / moving.rate if moving.rate and whole is not None and counts["running"] else None,
         unanswered=dict(unanswered.most_common()),
+        waits=waits,
         failed=[shard for cell, state in broken for shard in _failures(cell, state)],
     )
 
@@ -115,19 +117,22 @@ def liveness(folder: Folder) -> Callable[[Event], bool]:
     return lambda event: look(event["job"], event["worker"])
 
 
-def pending_shards(folder: Folder) -> dict[str, set[str]]:
-    """Cell id -> shards that wait in Slurm's queue; none where it does not answer: the rest can be told without it."""
+def pending_shards(folder: Folder) -> tuple[dict[str, set[str]], dict[str, int]]:
+    """Cell id -> shards that wait in Slurm's queue, and its reasons -> jobs; none where it does not answer: the rest
+    can be told without it."""
     out: dict[str, set[str]] = {}
+    waits: Counter[str] = Counter()
     try:
         rows = submitted(folder)
     except QueueError:
-        return out
+        return out, waits
     for some in rows:
         if some.state == "PENDING":
+            waits[str(some.reason)] += 1
             told = json.loads(folder.job(some.row["job"]).read_bytes())
             for cell in told["cells"]:
                 out.setdefault(cell["id"], set()).add(Shard(**told["shard"]).name)
-    return out
+    return out, dict(waits)
 
 
 def disjoint(state: CellState) -> Iterator[str]:

@@ -96,6 +96,9 @@ def draw(view: "Overview", traces: bool) -> list["Table | Text"]:
     if any(view.older.values()):
         told = f"{view.older['done']} done, {view.older['unfinished']} unfinished"
         lines.append(Text(f"of earlier calls, with other settings or code: {told} (python -m sweeps clean --stale)"))
+    if view.waits:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in view.waits.items())
+        lines.append(Text(f"jobs in Slurm's queue, and why: {reasons}"))
     if view.unanswered:
         reasons = ", ".join(f"{number} {reason}" for reason, number in view.unanswered.items())
         lines.append(Text(f"samples without an answer: {reasons}", "yellow"))

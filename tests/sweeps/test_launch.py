@@ -152,7 +152,7 @@ def test_slurm_gets_one_array_and_nothing_twice(
     (sbatch,) = folder.log.glob("*_submission.sh")
     assert "#SBATCH --array=0-2%1" in sbatch.read_text()
 
-    (cluster / "queue").write_text("5_0 PENDING\n5_2 RUNNING\n7_1 RUNNING\n")
+    (cluster / "queue").write_text("5_0 PENDING Priority\n5_2 RUNNING None\n7_1 RUNNING None\n")
     launch(folder, jobs(folder.path, "random", shards=3), HERE, wait=True)
     assert len(worked) == 1, "the one that is no longer in the queue"
 

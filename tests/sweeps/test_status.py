@@ -113,9 +113,10 @@ def test_cells_of_a_pending_job_are_queued(tmp_path, squeue):
     write_events(folder, "0a", [made_event("start", cells[0]["id"])])
     # The half that the queue has is done already.
     write_events(folder, "0b", [made_event("done", cells[1]["id"], "2-of-2")])
-    squeue("printf '7_0 PENDING\\n7_1 PENDING\\n7_2 RUNNING\\n9 PENDING\\n'")
+    squeue("printf '7_0 PENDING Resources\\n7_1 PENDING PartitionTimeLimit\\n7_2 RUNNING None\\n9 PENDING Priority\\n'")
     expected = {"cell 0": "queued", "cell 1": "waiting", "cell 2": "waiting", "cell 3": "waiting"}
     assert statuses(folder) == expected
+    assert overview(folder).waits == {"Resources": 1, "PartitionTimeLimit": 1}
     squeue("")
     assert statuses(folder)["cell 0"] == "lost"
 
