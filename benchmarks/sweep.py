@@ -1,6 +1,6 @@
 """A sweep that loads the model once and encodes each video once, against the same cells one by one.
 
-`python -m benchmarks.sweep [--videos 4]` runs twelve cells of the test bed three times, on one process and one thread
+`python benchmarks/sweep.py [--videos 4]` runs twelve cells of the test bed three times, on one process and one thread
 each: as twelve `lmms-eval` commands, as a sweep without a store, and as a sweep with one; it prints their times, the
 ratios, and how often a video was decoded and encoded. The answers of all three must be the same.
 """
@@ -25,7 +25,7 @@ RATIOS = (0.25, 0.2, 0.15, 0.1)
 
 def main() -> int:
     """Exit status 1 where answers differ."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python benchmarks/sweep.py", description=__doc__)
     parser.add_argument("--videos", type=int, default=4, help="test videos, seven questions each (default: 4)")
     videos = parser.parse_args().videos
     os.environ.update(OMP_NUM_THREADS="1", CACOVID_TESTBED_VIDEOS=str(videos), TOKENIZERS_PARALLELISM="false")

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from cacovid.commands import blind_filter, budgets, contribution, curves, doctor, inspect, methods, tasks, train
+from cacovid.commands import blind_filter, budgets, contribution, doctor, inspect, methods, tasks, train
 
 USER_ERROR, INTERRUPTED = 2, 130
 
@@ -18,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (methods, budgets, tasks, inspect, doctor, train, curves, blind_filter, contribution):
+    for module in (methods, budgets, tasks, inspect, doctor, train, blind_filter, contribution):
         module.add_parser(commands)
     return parser
 

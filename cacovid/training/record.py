@@ -32,4 +32,4 @@ class Record:
         """Flush, and draw the curves beside the metrics."""
         self._board.close()
         if self._file.exists():
-            draw_curves({"": [self._file]}, self.folder / "curves.png")
+            draw_curves(self._file, self.folder / "curves.png")
