@@ -15,6 +15,7 @@ from cacovid.backbones.base import Backbone, VideoRequest
 from cacovid.contribution.leave_out import contributions, random_sets
 from cacovid.contribution.order import order_of
 from cacovid.registry import build_method
+from cacovid.runs.settings import checkpoint_identity
 from cacovid.testbed.data import load_split, word_of
 from cacovid.testbed.scene import CELLS, MOMENTS
 from cacovid.testbed.words import KINDS
@@ -63,7 +64,8 @@ def run_study(backbone: Backbone, contestants: list[Contestant], study: Study, f
         build_method(contestant.name, retention=study.retention, **contestant.settings)  # refuse before long work
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / "rows.jsonl"
-    model = str(backbone.model.name_or_path)
+    # By content: the same study goes on wherever the checkpoint lies.
+    model = checkpoint_identity(str(backbone.model.name_or_path), getattr(backbone.model.config, "_commit_hash", None))
     known = {"model": model, "study": vars(study), "contestants": [vars(contestant) for contestant in contestants]}
     _same_or_new(folder / "study.json", known)
     done = _done(journal)
