@@ -10,44 +10,75 @@ from rich.table import Table
 
 from analysis.labels import labels
 from analysis.load import load
-from analysis.results import ResultsError
-from analysis.stats import Interval, clustered_mean
+from analysis.measured import cells
+from analysis.results import Results, ResultsError
+from analysis.stats import Interval
 
-COLUMNS = ("method", "r asked", "r kept", "layer avg", "FLOPs", "accuracy", "vs all tokens", "evidence", "n", "missed")
-"""`missed`: share of the samples whose realised budget is another one than asked."""
+COLUMNS = (
+    *("method", "r asked", "r kept", "layer avg", "FLOPs", "accuracy", "vs all tokens", "evidence"),
+    *("n", "seeds", "missed"),
+)
+"""`seeds`: how many were averaged; `missed`: share of the samples whose realised budget is another one than asked."""
 
+_FROM = {
+    "method": "label",
+    "r asked": "retention_asked",
+    "r kept": "retention",
+    "layer avg": "layer_average",
+    "FLOPs": "flops_ratio",
+    "accuracy": "accuracy",
+    "vs all tokens": "difference",
+    "evidence": "evidence_recall",
+    "n": "n",
+    "seeds": "seeds",
+    "missed": "missed",
+}
+"""Column -> what it is in `analysis.measured.cells`."""
 
 SETUP = ("dtype", "attention", "sampling", "form", "generation")
 """Of a run's setup, what runs in this table must share with the newest, beside backbone, checkpoint and frames."""
 
 
-def row_names(samples: pd.DataFrame) -> dict[tuple[str, str], str]:
+def row_names(runs: pd.DataFrame) -> dict[tuple[str, str], str]:
     """Name of each (method, fields)."""
-    pairs = samples[["method", "fields"]].drop_duplicates()
+    pairs = runs[["method", "fields"]].drop_duplicates()
     return labels(pairs.itertuples(index=False, name=None))
 
 
-def scored_samples(folder: Path) -> pd.DataFrame:
-    """The samples of the runs that belong into one table, each with its run's method, fields and retention_asked.
+def chosen(folder: Path) -> Results:
+    """The runs that belong into one table, named; the meaning of the ratio stands among a run's `fields`.
 
-    Those of the newest run's setup (checkpoint, frames, dtype, ...), and of several runs of one setting those of the
-    newest. Seed and meaning of the ratio stand among the fields: each is a row of its own. Raises ResultsError where
-    questions have no score.
+    Those of the newest run's setup (checkpoint, frames, dtype, ...), and of several runs of one setting and seed the
+    newest. Raises ResultsError where questions have no score.
     """
     results = load(folder)
     runs = results.runs
     runs["setup"] = [_setup(run) for run in runs.to_dict("records")]
     runs["fields"] = [_fields(run) for run in runs.to_dict("records")]
     runs = runs[runs["setup"] == runs.loc[runs["started"].idxmax(), "setup"]]
-    newest = runs.groupby(["method", "fields", "retention_asked"])["started"].transform("max")
-    chosen = runs.loc[runs["started"] == newest, ["run", "method", "fields", "retention_asked"]]
-    samples = results.samples.merge(chosen, on="run")
+    setting = runs.groupby(["task", "method", "fields", "seed", "retention_asked"], dropna=False)
+    runs = runs[runs["started"] == setting["started"].transform("max")]
+    names = row_names(runs)
+    several = runs["task"].nunique() > 1
+    runs = runs.assign(
+        label=[
+            f"{row.task}: {names[row.method, row.fields]}" if several else names[row.method, row.fields]
+            for row in runs.itertuples()
+        ]
+    )
+    samples = results.samples[results.samples["run"].isin(runs["run"])]
     if missing := int(samples["score"].isna().sum()):
         raise ResultsError(
             f"{missing} of {len(samples)} samples below {folder} have no score (failed or not scorable); "
             f"look at their `failure` in samples.jsonl"
         )
-    return samples
+    return Results(runs, samples)
+
+
+def scored_samples(folder: Path) -> pd.DataFrame:
+    """The samples of `chosen`, each with its run's method, fields and retention_asked. Raises as it does."""
+    results = chosen(folder)
+    return results.samples.merge(results.runs[["run", "method", "fields", "retention_asked"]], on="run")
 
 
 def _setup(run: dict[str, Any]) -> str:
@@ -56,43 +87,21 @@ def _setup(run: dict[str, Any]) -> str:
 
 
 def _fields(run: dict[str, Any]) -> str:
-    fields = {**json.loads(run["fields"]), "budget": run["budget"]}
-    if pd.notna(run["seed"]):
-        fields["seed"] = int(run["seed"])
-    return json.dumps(fields, sort_keys=True)
+    return json.dumps({**json.loads(run["fields"]), "budget": run["budget"]}, sort_keys=True)
 
 
 def summary(folder: Path) -> pd.DataFrame:
     """A row for each method, settings and retention: columns as in COLUMNS, intervals as `Interval`.
 
-    `vs all tokens` is the paired difference to `full` on the same questions. Seeds of one method are rows of their
-    own. Raises ResultsError as `scored_samples` does.
+    `vs all tokens` is the paired difference to `full` on the questions that all runs have, None for `full` itself.
+    Seeds are averaged question by question. Raises ResultsError as `chosen` and `analysis.stats.compare.compare` do.
     """
-    samples = scored_samples(folder)
-    full = samples[samples["method"] == "full"].set_index("doc_id")["score"]
-    names, rows = row_names(samples), []
-    for (method, fields, asked), group in samples.groupby(["method", "fields", "retention_asked"], sort=False):
-        paired = group[group["doc_id"].isin(full.index)]
-        difference = paired["score"] - full.reindex(paired["doc_id"]).to_numpy()
-        rows.append(
-            {
-                "method": names[method, fields],
-                "r asked": asked,
-                "r kept": group["retention"].mean(),
-                "layer avg": group["layer_average"].mean(),
-                "FLOPs": group["flops_ratio"].mean(),
-                "accuracy": clustered_mean(group["score"], group["video"], bounds=(0, 1)),
-                "vs all tokens": clustered_mean(difference, paired["video"], bounds=(-1, 1)) if len(paired) else None,
-                "evidence": group["evidence_recall"].mean(),
-                "n": len(group),
-                "missed": group["missed"].astype("float64").mean(),
-            }
-        )
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    first = table["method"].map({"full": 0, "random": 1}).fillna(2)
-    return table.assign(_first=first).sort_values(["r asked", "_first", "method"], ascending=[False, True, True])[
-        list(COLUMNS)
-    ]
+    found = cells(chosen(folder), common=True)
+    first = found["method"].map({"full": 0, "random": 1}).fillna(2)
+    found = found.assign(_first=first).sort_values(
+        ["task", "retention_asked", "_first", "label"], ascending=[True, False, True, True], ignore_index=True
+    )
+    return pd.DataFrame({column: found[name] for column, name in _FROM.items()}, columns=list(COLUMNS))
 
 
 def _cell(column: str, value: object) -> str:
@@ -100,7 +109,8 @@ def _cell(column: str, value: object) -> str:
         return "-"
     if isinstance(value, Interval):
         sign = "+" if column == "vs all tokens" else ""
-        return f"{100 * value.mean:{sign}.1f} [{100 * value.low:{sign}.1f}, {100 * value.high:{sign}.1f}]"
+        mean, low, high = (f"{100 * bound:{sign}.1f}" for bound in (value.mean, value.low, value.high))
+        return mean if pd.isna(value.low) else f"{mean} [{low}, {high}]"
     if column == "r asked":
         return f"{value:.2f}"
     if isinstance(value, float):
@@ -131,4 +141,5 @@ def to_terminal(table: pd.DataFrame) -> None:
         if previous is not None and previous != row[0]:
             out.add_section()
         out.add_row(*row[1])
-    Console(width=max(150, Console().width)).print(out)
+    wide = Console(width=10_000).measure(out).maximum
+    Console(width=max(wide, Console().width)).print(out)

@@ -1,7 +1,7 @@
 """How lmms-eval's tasks score and average: unit, aggregation, and where a sample's score and category are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -26,9 +26,23 @@ _MLVU = Task(
     category="task_type",
     compared=("pred_answer", "answer"),
 )
+_MVBENCH = Task("mvbench_accuracy", 100)
 _LVBENCH = Task("lvbench_score", 1)
 _EVIDENCE = Task("accuracy", 1, category="kind", video="video_id")
 _KINDS = ("color", "shape", "digit", "order", "direction", "count", "after")
+MVBENCH = tuple(
+    f"mvbench_{kind}"
+    for kind in (
+        *("action_antonym", "action_count", "action_localization", "action_prediction", "action_sequence"),
+        *("character_order", "counterfactual_inference", "egocentric_navigation", "episodic_reasoning"),
+        *("fine_grained_action", "fine_grained_pose", "moving_attribute", "moving_count", "moving_direction"),
+        *("object_existence", "object_interaction", "object_shuffle", "scene_transition", "state_change"),
+        "unexpected_action",
+    )
+)
+"""MVBench's tasks."""
+FIXED = "_fixed"
+"""What the suite's corrected variant of a stock task ends in (docs/tasks.md)."""
 
 TASKS: dict[str, Task] = {
     **dict.fromkeys(
@@ -53,6 +67,10 @@ TASKS: dict[str, Task] = {
     ),
     "mlvu_dev": _MLVU,
     "mlvu_test": _MLVU,
+    **dict.fromkeys(MVBENCH, _MVBENCH),
+    f"mlvu_test{FIXED}": replace(_MLVU, video="video"),
+    f"longvideobench_val_v{FIXED}": replace(_LONGVIDEOBENCH, video="video"),
+    **dict.fromkeys((f"{name}{FIXED}" for name in MVBENCH), replace(_MVBENCH, video="video")),
     **dict.fromkeys(("lvbench", "lvbench_no_visual", "lvbench_random_choice"), _LVBENCH),
     "egoschema_subset": Task("score", 1, compared=("pred", "ground_truth")),
     **dict.fromkeys(("evidence_vqa", "evidence_vqa_validation", *(f"evidence_vqa_{k}" for k in _KINDS)), _EVIDENCE),

@@ -40,6 +40,7 @@ def write_run(
     setup: dict[str, Any] | None = None,
     documents: range | None = None,
     metrics: list[dict[str, Any]] | None = None,
+    answers: list[tuple[str, str]] | None = None,
     **fields: object,
 ) -> Path:
     """Write run.json and samples.jsonl to root/name, two questions a video, and return that folder.
@@ -51,6 +52,7 @@ def write_run(
         setup: what differs from SETUP.
         documents: numbers of the documents, from 0 by default.
         metrics: what the task's scorer returned, sample by sample.
+        answers: prediction and target of each sample, instead of "A" and "A".
         fields: of the method.
     """
     numbers = documents or range(len(scores))
@@ -111,6 +113,8 @@ def write_run(
         }
         for i, (number, score) in enumerate(zip(numbers, scores, strict=True))
     ]
+    for line, (prediction, target) in zip(lines, answers or (), strict=False):
+        line |= {"prediction": prediction, "target": target}
     folder = root / name
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps(run))

@@ -16,7 +16,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "tables",
         help="a paper's tables beside what was measured, ablations, and any pivot",
         description="Tables of all runs in FOLDERs (run records, collected Parquet, lmms-eval's own output). Without "
-        "--paper and --ablations: a pivot, accuracy by label and retention.",
+        "--paper and --ablations: a pivot, accuracy by label and retention. Where lmms-eval mis-scores a task, a "
+        "second table has its score and the corrected one (docs/tasks.md).",
     )
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="may be left out with --paper")
     parser.add_argument("--paper", choices=PAPERS, help="the tables that this paper prints")
@@ -58,18 +59,29 @@ def _tables(args: argparse.Namespace) -> list["Table"]:
     from analysis.load import load
     from analysis.measured import cells, comparable
     from analysis.results import ResultsError
+    from analysis.tables.corrected import corrected_table
     from analysis.tables.efficiency import efficiency_tables
-    from analysis.tables.paper import main_tables
+    from analysis.tables.paper import main_tables, paper_backbone
     from analysis.tables.pivot import Pivot, ablation_table
 
     allow = tuple(filter(None, args.allow.split(",")))
     if not args.folders and not args.paper:
         raise ResultsError("nothing to tabulate: expected a FOLDER with runs, or --paper for the published numbers")
     results = load(*args.folders) if args.folders else None
+    if args.paper and args.table == "efficiency":
+        return efficiency_tables(results, args.paper, allow, common=args.common)
     if args.paper:
-        return (efficiency_tables if args.table == "efficiency" else main_tables)(
-            results, args.paper, allow, common=args.common
-        )
-    assert results is not None
-    measured = cells(comparable(results, allow), common=args.common)
-    return [ablation_table(measured, args.ablations) if args.ablations else Pivot.parse(args.pivot).table(measured)]
+        tables = main_tables(results, args.paper, allow, common=args.common)
+        if results is None:
+            return tables
+        runs = results.of(results.runs["checkpoint"].map(paper_backbone).notna())
+        chosen = comparable(runs, allow) if len(runs.samples) else runs
+    else:
+        assert results is not None
+        chosen = comparable(results, allow)
+        measured = cells(chosen, common=args.common)
+        if args.ablations:
+            return [ablation_table(measured, args.ablations)]
+        tables = [Pivot.parse(args.pivot).table(measured)]
+    beside = corrected_table(chosen, common=args.common)
+    return tables if beside is None else [*tables, beside]

@@ -2,12 +2,11 @@
 
 import warnings
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
 
-from analysis.labels import labels
 from analysis.measured import by_category, comparable
 from analysis.plots.looks import Look, look, order, title
 from analysis.results import Results, ResultsError, ResultsWarning
@@ -130,7 +129,7 @@ def parts(results: Results, allow: Collection[str] = ()) -> list[Part]:
             "no run with samples to draw: an accuracy is never drawn without its interval; "
             "give folders of run directories or of lmms-eval outputs with --log_samples"
         )
-    usable = comparable(_pooled(measured), set(allow) - {"hardware"})
+    usable = comparable(measured, set(allow) - {"hardware"})
     if unscored := int(usable.samples["score"].isna().sum()):
         warnings.warn(
             f"{unscored} of {len(usable.samples)} questions have no score (failed or not scorable) and are left out",
@@ -142,17 +141,3 @@ def parts(results: Results, allow: Collection[str] = ()) -> list[Part]:
         Part(b, t, usable.of((usable.runs["backbone"] == b) & (usable.runs["task"] == t)), tuple(allow))
         for b, t in keys
     ]
-
-
-def _pooled(results: Results) -> Results:
-    """Runs that differ in their seed alone under one label; a label that names the seed gives way to the settings."""
-    runs = results.runs
-    names = labels(list(zip(runs["method"], runs["fields"], strict=True)))
-    setting = runs.groupby(["method", "fields", "budget", "backbone", "task", "retention_asked"], dropna=False)
-    several = (setting["label"].transform("nunique") > 1) & (setting["seed"].transform("nunique") > 1)
-    seeded = set(zip(*(runs.loc[several, c] for c in ("method", "fields", "budget")), strict=True))
-    pooled = [
-        names[row.method, row.fields] if (row.method, row.fields, row.budget) in seeded else row.label
-        for row in runs.itertuples()
-    ]
-    return replace(results, runs=runs.assign(label=pooled))

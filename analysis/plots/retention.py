@@ -65,6 +65,7 @@ def _figure(part: Part, table: pd.DataFrame, label: str, *, expected: bool = Fal
     random = Line2D(ratios, ratios, label="expected at random", **_AT_RANDOM)
     handles = entries(part, table, uncompressed_line=True) + [random] * expected
     figure = chart(handles)
+    figure.set_label(_in_words(part, table, label))
     axis = figure.subplots()
     _panel(part, axis, table)
     if expected:
@@ -74,6 +75,17 @@ def _figure(part: Part, table: pd.DataFrame, label: str, *, expected: bool = Fal
     axis.set_ylabel(label)
     legend(figure, handles)
     return figure
+
+
+def _in_words(part: Part, table: pd.DataFrame, label: str) -> str:
+    """What is drawn, a line a point: for readers who cannot see it, and to check it against tables."""
+    lines = [f"{label} over retention ratio, {part.title}: mean [95% interval]"]
+    for row, group in part.ordered(table):
+        for point in group.itertuples():
+            seeds = f", {len(point.seeds)} seeds" if point.seeds else ""
+            where = f"{row.name}, r = {100 * point.retention_asked:g}%{seeds}"
+            lines.append(f"{where}: {point.mean:.1f} [{point.low:.1f}, {point.high:.1f}]")
+    return "\n".join(lines)
 
 
 def _panel(part: Part, axis: Axes, table: pd.DataFrame, *, faint: bool = False) -> None:
@@ -93,6 +105,7 @@ def _sorted_rows(part: Part, table: pd.DataFrame, label: str, *, expected: bool)
     rows = sorted(part.ordered(table[table["method"] != "full"]), key=_mean)
     names = [wrapped(row.name, LETTERS) for row, _ in rows]
     figure = Figure(figsize=(SINGLE, 0.6 + (0.25 if any("\n" in name for name in names) else 0.16) * len(rows)))
+    figure.set_label(_in_words(part, table, label))
     axis = figure.subplots()
     draw_uncompressed(axis, table, upright=True)
     for place, (row, group) in enumerate(rows):

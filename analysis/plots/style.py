@@ -86,16 +86,20 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> None:
 
 
 def save(draw: Callable[[], Figure], folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
-    """Draw in the style and write every format; no date and no program name, so that equal figures are equal files."""
-    dateless: dict[str, dict[str, Any]] = {
-        "pdf": {"CreationDate": None},
-        "svg": {"Date": None},
-        "png": {"Software": None},
-    }
+    """Draw in the style and write every format; no date and no program name, so that equal figures are equal files.
+
+    A figure's label, which says in words what is drawn, goes into the file as its description.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{suffix}" for suffix in formats]
     with mpl.rc_context(STYLE):
         figure = draw()
+        text = str(figure.get_label()) or None
+        metadata: dict[str, dict[str, Any]] = {
+            "pdf": {"CreationDate": None, "Subject": text},
+            "svg": {"Date": None, "Description": text},
+            "png": {"Software": None, **({"Description": text} if text else {})},
+        }
         for path, suffix in zip(paths, formats, strict=True):
-            figure.savefig(path, metadata=dateless[suffix], dpi=300)
+            figure.savefig(path, metadata=metadata[suffix], dpi=300)
     return paths

@@ -70,6 +70,7 @@ def columns(table: pd.DataFrame) -> list[Column]:
         *(_milliseconds(name) for name in stages if table[name].notna().any()),
         *(_share(name, title, meaning) for name, title, meaning in _RATES if table[name].notna().any()),
         Column("questions", "with a score", lambda row: _number(row["questions"], ".0f")),
+        *([_SEEDS] if table["seeds"].max() > 1 else []),
     ]
     return wanted
 
@@ -90,6 +91,9 @@ _RATES = (
     ("failed", "failed", "% of the questions without an answer; not counted"),
     ("missed", "missed", "% of the questions on which another budget was spent than asked"),
 )
+
+
+_SEEDS = Column("seeds", "runs with other seeds, averaged", lambda row: _number(row["seeds"], ".0f"))
 
 
 def _text(name: str, title: str) -> Column:

@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -84,10 +85,11 @@ def _samples(path: Path) -> pd.DataFrame:
     frame["video"] = frame["video"].fillna(frame["document"])
     frame["category"] = _categories(frame, metrics)
     derived = (frame["score"].isna() & frame["failure"].isna()).to_numpy()
-    frame.loc[derived, "score"] = [
+    found = [
         sample_score(task_of(task), _parsed(text))
         for task, text in zip(frame.loc[derived, "task"], metrics.filter(pa.array(derived)).to_pylist(), strict=True)
     ]
+    frame.loc[derived, "score"] = np.array(found, dtype=float)  # None, where nothing tells it, is NaN
     return typed(frame.reindex(columns=[*(c for c in sample_frame([]).columns), *stages]))
 
 

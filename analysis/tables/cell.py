@@ -15,6 +15,7 @@ class Cell:
     low: str = ""
     high: str = ""
     difference: str = ""
+    seeds: str = ""  # how many were averaged, where there are several
     best: bool = False
     tied: bool = False  # not significantly below the best
     runs: tuple[str, ...] = ()
@@ -52,6 +53,11 @@ def percent(interval: Interval | None, *, signed: bool = False, digits: int = 1)
     sign = "+" if signed else ""
     mean, low, high = (f"{100 * value:{sign}.{digits}f}" for value in (interval.mean, interval.low, interval.high))
     return Cell(mean) if math.isnan(interval.low) else Cell(mean, low, high)
+
+
+def seeds_text(count: int) -> str:
+    """What a cell says of its seeds: nothing of a single one."""
+    return str(count) if count > 1 else ""
 
 
 def mark_best(cells: Sequence[Cell], among: Sequence[bool]) -> list[Cell]:

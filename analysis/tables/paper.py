@@ -11,7 +11,7 @@ from analysis.measured import by_category, cells, comparable
 from analysis.published import AVERAGED, BACKBONES, BENCHMARKS, Benchmark, paper_table
 from analysis.results import Results
 from analysis.stats import Interval
-from analysis.tables.cell import MISSING, Cell, Table, mark_best, percent
+from analysis.tables.cell import MISSING, Cell, Table, mark_best, percent, seeds_text
 
 BUDGETS = ("layer_average", "nominal")
 """What a run's retention may mean to stand beside the paper's, best first: its ratios are layer averages."""
@@ -156,7 +156,8 @@ def _score(row: Row, column: str) -> tuple[float | None, Cell]:
     found = row.measured.get(column)
     if found is None or found["accuracy"] is None:
         return None, MISSING
-    return found["accuracy"].mean, replace(percent(found["accuracy"]), tied=bool(found["tied"]), runs=found["runs"])
+    cell = replace(percent(found["accuracy"]), seeds=seeds_text(found["seeds"]))
+    return found["accuracy"].mean, replace(cell, tied=bool(found["tied"]), runs=found["runs"])
 
 
 def _pairs(

@@ -9,13 +9,13 @@ import pandas as pd
 
 from analysis.measured import CELL, MEANS
 from analysis.results import ResultsError
-from analysis.tables.cell import MISSING, Cell, Table, mark_best, percent
+from analysis.tables.cell import MISSING, Cell, Table, mark_best, percent, seeds_text
 
 KEYS = {"retention": "retention_asked", "r": "retention_asked"}
 """Other names of a cell's keys."""
 
 _NAMES = {"kept": "retention"}
-_PLAIN = ("n", "unscored", "method", "fields")
+_PLAIN = ("n", "seeds", "unscored", "method", "fields")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,9 @@ def value_cell(cell: dict[str, Any], name: str) -> Cell:
     """One value of one of `analysis.measured.cells`: shares in per cent, times in milliseconds."""
     value, runs = cell[name], cell["runs"]
     if name in ("accuracy", "difference"):
-        return replace(percent(value, signed=name == "difference"), tied=name == "accuracy" and cell["tied"], runs=runs)
+        text = percent(value, signed=name == "difference")
+        tied = name == "accuracy" and bool(cell["tied"])
+        return replace(text, tied=tied, seeds=seeds_text(cell["seeds"]) if text.text else "", runs=runs)
     if name in _PLAIN:
         return Cell(str(value), runs=runs)
     if pd.isna(value):

@@ -13,17 +13,23 @@ from analysis.results import ResultsError
 from analysis.tables.cell import Cell, Table
 
 MISSING = "--"
-LEGEND = "Bold: best of its block. = : not significantly below the best. [low, high]: 95% interval, resampling videos."
+LEGEND = (
+    "Bold: best of its block. = : not significantly below the best. [low, high]: 95% interval, resampling videos. "
+    "n seeds: the mean over them; their draw is in the interval, too."
+)
 
 
 def text_of(cell: Cell) -> list[str]:
-    """A cell's one or two lines: number with difference and tie mark, then its interval."""
+    """A cell's one or two lines: number with difference and tie mark, then its interval and number of seeds."""
     first = cell.text or MISSING
     if cell.difference:
         first += f" ({cell.difference})"
     if cell.tied and not cell.best:
         first += " ="
-    return [first, f"[{cell.low}, {cell.high}]"] if cell.low else [first]
+    second = [f"[{cell.low}, {cell.high}]"] if cell.low else []
+    if cell.seeds:
+        second.append(f"{cell.seeds} seeds")
+    return [first, ", ".join(second)] if second else [first]
 
 
 def to_terminal(table: Table, console: Console | None = None) -> None:
@@ -68,15 +74,18 @@ def _markdown_cell(cell: Cell) -> str:
     return "<br>".join([f"**{first}**" if cell.best else first, *rest])
 
 
+_PARTS = ("text", "difference", "low", "high", "seeds")
+
+
 def to_csv(tables: Sequence[Table]) -> str:
-    """A row a row; a column's difference and interval bounds in columns of their own where any cell has them."""
+    """A row a row; a column's difference, interval bounds and seeds in columns of their own where any cell has them."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     for number, table in enumerate(tables):
         if number:
             writer.writerow([])
         parts = [
-            [name for name in ("text", "difference", "low", "high") if name == "text" or _any(table, column, name)]
+            [name for name in _PARTS if name == "text" or _any(table, column, name)]
             for column in range(len(table.columns))
         ]
         writer.writerow(

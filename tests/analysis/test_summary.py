@@ -1,4 +1,4 @@
-"""Run directories to one table: intervals, the paired difference, the newest run, and refusals."""
+"""Run directories to one table: intervals, the paired difference, seeds, the newest run, and refusals."""
 
 import subprocess
 import sys
@@ -20,12 +20,22 @@ def test_difference_is_paired_and_the_newest_run_counts(tmp_path: Path) -> None:
     write_run(tmp_path, "b", "random", [0, 0, 0, 0], retention=0.25, seed=0, started="2026-01-01")
     write_run(tmp_path, "c", "random", [1, 0, 0, 1], retention=0.25, seed=0, started="2026-01-02")
     write_run(tmp_path, "d", "random", [1, 1, 1, 1], retention=0.25, seed=1)
+    write_run(tmp_path, "e", "uniform", [1, 0, 0, 1], retention=0.25)
     table = summary(tmp_path).set_index("method")
-    assert list(table.index) == ["full", "random (seed=0)", "random (seed=1)"]
-    assert table.loc["random (seed=0)", "accuracy"].mean == 0.5
-    assert table.loc["random (seed=0)", "vs all tokens"].mean == -0.25
-    assert table.loc["full", "vs all tokens"].mean == 0
-    assert "| random (seed=0) | 0.25 | 25.0% |" in to_markdown(table.reset_index())
+    assert list(table.index) == ["full", "random", "uniform"]
+    assert table.loc["random", "accuracy"].mean == 0.75, "both seeds, question by question; of seed 0 the newest run"
+    assert table.loc["random", "seeds"] == 2 and table.loc["uniform", "seeds"] == 1
+    assert table.loc["uniform", "vs all tokens"].mean == -0.25
+    assert table.loc["full", "vs all tokens"] is None
+    assert "| random | 0.25 | 25.0% |" in to_markdown(table.reset_index())
+
+
+def test_tasks_are_rows_of_their_own(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", "full", [1, 1, 1, 1])
+    write_run(tmp_path, "b", "full", [0, 0, 0, 1], setup={"task": "u"})
+    table = summary(tmp_path)
+    assert list(table["method"]) == ["t: full", "u: full"]
+    assert [one.mean for one in table["accuracy"]] == [1, 0.25]
 
 
 def test_runs_of_another_checkpoint_are_not_compared(tmp_path: Path) -> None:

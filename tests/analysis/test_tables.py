@@ -4,6 +4,7 @@ import csv
 import io
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from analysis.tables.cell import Cell, Table, percent
 from analysis.tables.efficiency import efficiency_tables
 from analysis.tables.paper import main_tables
 from analysis.tables.pivot import Pivot, ablation_table
-from analysis.tables.render import to_csv, to_latex_document, to_markdown, write
+from analysis.tables.render import text_of, to_csv, to_latex_document, to_markdown, write
 from made_runs import write_run
 
 HUB = "llava-hf/llava-onevision-qwen2-7b-ov-hf"
@@ -167,6 +168,22 @@ def test_the_newest_run_of_a_setting_counts_and_seeds_are_pooled(tmp_path: Path)
     write_run(tmp_path, "other", "random", [1, 1, 1, 1], retention=0.25, seed=1)
     table = Pivot().table(cells(comparable(load(tmp_path))))
     assert table.rows[0][1].text == "75.0" and table.trace == ["random | 0.25: new other"]
+
+
+def test_a_label_that_names_the_seed_is_one_row_of_so_many_seeds(tmp_path: Path) -> None:
+    for seed, right in enumerate(([1, 1, 1, 1], [1, 0, 1, 0], [0, 0, 1, 1])):
+        write_run(tmp_path, f"s{seed}", "random", right, retention=0.25, seed=seed)
+    write_run(tmp_path, "f", "fastv", [1, 0, 0, 1], retention=0.25)
+    results = load(tmp_path)
+    named = results.runs["label"].where(results.runs["seed"].isna(), [f"random (seed {s})" for s in (0, 0, 1, 2)])
+    found = comparable(replace(results, runs=results.runs.assign(label=named)))
+    table = Pivot.parse(["values=accuracy,seeds"]).table(cells(found))
+    assert [row[0].text for row in table.rows] == ["fastv", "random"]
+    cell = table.rows[1][1]
+    assert (cell.text, cell.seeds, cell.runs) == ("66.7", "3", ("s0", "s1", "s2"))
+    assert [row[2].text for row in table.rows] == ["1", "3"] and table.rows[0][1].seeds == ""
+    assert table.trace[2] == "random | 0.25, accuracy: s0 s1 s2"
+    assert text_of(cell)[1].endswith("], 3 seeds") and "0.25, accuracy seeds" in to_csv([table]).splitlines()[0]
 
 
 def test_pivots(measured: Results) -> None:
