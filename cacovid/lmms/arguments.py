@@ -30,9 +30,14 @@ class Arguments:
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     budget: BudgetMode = "nominal"  # what retention means: as the method's paper, layer_average, or flops
     max_frames_num: int | None = None  # None: `cacovid_frames` of the checkpoint's config, else 32
+    min_pixels: int | None = (
+        None  # area of a frame, for families that keep a video's resolution; None: the checkpoint's
+    )
+    max_pixels: int | None = None
     batch_size: int = 1
     sampling: Literal["round", "floor"] = "round"  # rule of frame indices; "floor" is lmms-eval's
     read_timeout: float = 60.0  # seconds for one video file
+    prefetch: int = 2  # videos read ahead, each by a process of its own; 0 off; no part of a run's identity
     results_dir: str = "results/runs"
     resume: bool = True  # False sets earlier answers of the same run aside
     store: StoreKind = "off"  # where encoded videos are kept; no part of a run's identity
@@ -46,6 +51,10 @@ class Arguments:
             raise ArgumentError(f"max_frames_num={self.max_frames_num}, expected at least 1")
         if not self.read_timeout > 0:
             raise ArgumentError(f"read_timeout={self.read_timeout}, expected seconds above 0")
+        if self.prefetch < 0:
+            raise ArgumentError(
+                f"prefetch={self.prefetch}, expected at least 0; 0 reads each video when it is asked for"
+            )
         if not self.store_gib > 0:
             raise ArgumentError(f"store_gib={self.store_gib}, expected a size above 0; store=off keeps nothing")
 

@@ -1,11 +1,16 @@
-"""Decoded videos: the last few are kept, since benchmarks ask several questions on one video in a row."""
+"""Decoded videos: the next ones are read ahead, and the last few are kept, since benchmarks ask several questions on
+one video in a row."""
 
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from queue import LifoQueue
+from threading import Lock
 
+from cacovid.lmms.prefetch import Ahead
 from cacovid.store import Counters
 from cacovid.video import Clip, VideoError, VideoWorker
 from cacovid.video.clip import Sampling
@@ -13,11 +18,12 @@ from cacovid.video.clip import Sampling
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A clip, the seconds that reading it took (0.0 if it was still at hand), and the file's stamp."""
+    """A clip, what it cost, and the file's stamp."""
 
     clip: Clip
-    seconds: float
+    seconds: float  # that its reader took, whoever waited for it; 0.0 if the clip was still at hand
     stamp: tuple[int, int]
+    waited: float | None = None  # seconds that the caller waited for a clip that was read ahead
 
 
 def stamp(path: str) -> tuple[int, int] | None:
@@ -30,24 +36,71 @@ def stamp(path: str) -> tuple[int, int] | None:
 
 
 @cache
-def shared_worker() -> VideoWorker:
-    """The process's one reader: sweeps evaluate many cells in one process, and starting a reader takes a second.
+def shared_worker(number: int = 0) -> VideoWorker:
+    """This process's readers: sweeps evaluate many cells in one process, and starting a reader takes a second.
 
-    It ends with this process, however that ends.
+    They end with this process, however that ends.
     """
     return VideoWorker()
 
 
+Key = tuple[str, tuple[int, int]]
+"""A file as it is now: absolute path and stamp."""
+
+
 class ClipCache:
-    """Reads videos through one worker; keeps the `keep` most recent clips."""
+    """Reads videos through `workers`, `ahead` of them before their turn; keeps the `keep` most recent clips.
+
+    A file that is read ahead has its time limit from when a worker takes it up. What goes wrong with it is raised when
+    it is asked for, as if it were read then.
+    """
 
     def __init__(
-        self, worker: VideoWorker, counters: Counters, *, frames: int, sampling: Sampling, timeout: float, keep: int
+        self,
+        workers: Sequence[VideoWorker],
+        counters: Counters,
+        *,
+        frames: int,
+        sampling: Sampling,
+        timeout: float,
+        keep: int,
+        ahead: int = 0,
     ) -> None:
-        self._worker, self._counters, self._keep = worker, counters, keep
+        self._workers, self._counters, self._keep = workers, counters, keep
         self._frames, self._sampling, self._timeout = frames, sampling, timeout
-        self._clips: OrderedDict[tuple[str, tuple[int, int]], Clip] = OrderedDict()
-        self._unreadable: dict[tuple[str, tuple[int, int]], VideoError] = {}
+        self._clips: OrderedDict[Key, Clip] = OrderedDict()
+        self._unreadable: dict[Key, VideoError] = {}
+        self._ahead: Ahead[Key, tuple[Clip, float] | None] = Ahead(ahead)
+        self._counting = Lock()
+        self._idle: LifoQueue[VideoWorker] = LifoQueue()  # the first one last: the others start when they are needed
+        for worker in reversed(workers):
+            self._idle.put(worker)
+
+    @property
+    def ahead(self) -> int:
+        """How many videos are read before their turn; 0 off."""
+        return self._ahead.count
+
+    def prefetch(self, paths: Iterable[str], stored: Callable[[str], bool]) -> None:
+        """Begin to read the files that will be asked for next, soonest first, and return.
+
+        Args:
+            paths: all of them, those of an earlier call again: what is not named any more is dropped.
+            stored: whether a file need not be read; asked in a background thread.
+        """
+        wanted = {}
+        for path in paths if self.ahead else ():
+            if (found := stamp(path)) is not None:
+                key = os.path.abspath(path), found
+                if key not in self._clips and key not in self._unreadable:
+                    wanted[key] = partial(self._unless_stored, path, key, stored)
+        self._ahead.begin(wanted)
+
+    def stop(self) -> None:
+        """Drop what is read ahead; a reader that hangs over a file is killed."""
+        if self._ahead.stop():
+            for worker in self._workers:
+                worker.kill()
 
     def read(self, path: str) -> Read:
         """The clip of a file as it is now. Raises VideoError, at once for a file that could not be read before."""
@@ -60,14 +113,33 @@ class ClipCache:
             return Read(self._clips[key], 0.0, found)
         if key in self._unreadable:  # a file that hangs costs its time limit once, not once a question
             raise self._unreadable[key].with_traceback(None)
-        start = time.perf_counter()
+        start, waited = time.perf_counter(), None
         try:
-            clip = self._worker.read(path, frames=self._frames, sampling=self._sampling, timeout=self._timeout)
+            got = self._ahead.take(key) if key in self._ahead else None
+            if got is not None:
+                waited = time.perf_counter() - start
+            clip, seconds = got or self._decode(path)
         except VideoError as error:
             self._unreadable[key] = error
             raise
-        self._counters.decoded += 1
         self._clips[key] = clip
         while len(self._clips) > self._keep:
             self._clips.popitem(last=False)
-        return Read(clip, time.perf_counter() - start, found)
+        return Read(clip, seconds, found, waited)
+
+    def _unless_stored(self, path: str, key: Key, stored: Callable[[str], bool]) -> tuple[Clip, float] | None:
+        if stored(path) or not self._ahead.wants(key):  # hashing a long video takes seconds: it may be dropped by now
+            return None
+        return self._decode(path)
+
+    def _decode(self, path: str) -> tuple[Clip, float]:
+        """A file's clip, and the seconds that an idle worker took for it."""
+        worker = self._idle.get()
+        start = time.perf_counter()
+        try:
+            clip = worker.read(path, frames=self._frames, sampling=self._sampling, timeout=self._timeout)
+        finally:
+            self._idle.put(worker)
+        with self._counting:
+            self._counters.decoded += 1
+        return clip, time.perf_counter() - start

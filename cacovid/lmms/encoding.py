@@ -1,8 +1,13 @@
 """A video on its way to the LLM: taken from the store, or decoded and encoded."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
-from cacovid.backbones import Encoded, LlavaOnevision
+import torch
+from torch import Tensor
+
+from cacovid.backbones import Backbone, Encoded
 from cacovid.clock import StageClock
 from cacovid.lmms.clips import ClipCache, stamp
 from cacovid.records import Need
@@ -17,14 +22,17 @@ class EncodedClip:
     encoded: Encoded
     facts: ClipFacts
     stamp: tuple[int, int]  # as `clips.stamp`
-    seconds: dict[str, float]  # "store" if it was stored, else "read" and "vision"
+    seconds: dict[str, float]
+    """"store" if it was stored, else "read" and "vision". "read" is what its reader took. A video that was read ahead
+    also has "waited", what the answering waited for it: less than "read", but for a busy reader's other files, by what
+    ran at the same time as the answers before."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClipEncoder:
     """Encodes video files on a backbone. Without a store every call runs the vision tower."""
 
-    backbone: LlavaOnevision
+    backbone: Backbone
     clips: ClipCache
     identity: EncoderIdentity
     counters: Counters
@@ -34,6 +42,18 @@ class ClipEncoder:
     def encode(self, path: str, needs: frozenset[Need]) -> EncodedClip:
         """The file as it is now, with exactly what `needs` names. Raises VideoError."""
         return self._stored(path, needs) or self._fresh(path, needs)
+
+    def prefetch(self, paths: Iterable[str], needs: frozenset[Need]) -> None:
+        """As `ClipCache.prefetch`, for `encode` with these needs."""
+        self.clips.prefetch(paths, partial(self._is_stored, needs=needs))
+
+    def _is_stored(self, path: str, needs: frozenset[Need]) -> bool:
+        if self.store is None:
+            return False
+        try:
+            return self.store.has(self.identity.key(known_sha256(path)), needs)
+        except OSError:
+            return False
 
     def _stored(self, path: str, needs: frozenset[Need]) -> EncodedClip | None:
         found = stamp(path)
@@ -49,8 +69,7 @@ class ClipEncoder:
             entry = self.store.get(key, needs)
             if entry is None:
                 return None
-            # A copy on a CPU, too: kernels may round by the alignment of memory, and no method can harm the next.
-            parts = {name: part.to(device, copy=True) for name, part in entry.parts.items()}
+            parts = {name: _on(device, part) for name, part in entry.parts.items()}
         self.counters.hits += 1
         return EncodedClip(Encoded(parts.pop(FEATURES), parts), entry.facts, found, clock.seconds)
 
@@ -66,4 +85,15 @@ class ClipEncoder:
             key = self.identity.key(facts.sha256)
             self.store.put(key, Entry(facts, {FEATURES: made.features, **made.captured}))
         asked = Encoded(made.features, {name: part for name, part in made.captured.items() if name in needs})
-        return EncodedClip(asked, facts, read.stamp, {"read": read.seconds, **clock.seconds})
+        seconds = {"read": read.seconds} | ({} if read.waited is None else {"waited": read.waited})
+        return EncodedClip(asked, facts, read.stamp, seconds | clock.seconds)
+
+
+def _on(device: torch.device, part: Tensor) -> Tensor:
+    """A copy on the device; to CUDA through pinned memory, all parts at once: the stage's clock waits for them.
+
+    A copy on a CPU, too: kernels may round by the alignment of memory, and no method can harm the next.
+    """
+    if device.type == "cuda":
+        return part.pin_memory().to(device, non_blocking=True)
+    return part.to(device, copy=True)

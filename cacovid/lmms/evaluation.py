@@ -1,19 +1,20 @@
 """One task: prepare, take what a former run answered, compute the rest, record every sample as it is done."""
 
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
-from cacovid.backbones import Answer, LlavaOnevision
+from cacovid.backbones import Answer, Backbone
 from cacovid.budget import BudgetMode
 from cacovid.errors import BudgetError, PromptError
 from cacovid.lmms.clips import stamp
 from cacovid.lmms.encoding import ClipEncoder, EncodedClip
 from cacovid.lmms.generation import Generation
+from cacovid.lmms.prefetch import looking_ahead
 from cacovid.lmms.prompt import Prompt, Request, build_prompt
 from cacovid.lmms.scoring import Score, score
 from cacovid.lmms.uncompressed import answer_uncompressed
@@ -23,6 +24,9 @@ from cacovid.runs import Failure, Run, Sample
 from cacovid.runs.digest import digest, file_sha256, text_sha256
 from cacovid.runs.run import now
 from cacovid.video import VideoError
+
+FARTHEST = 64
+"""Batches that are prepared before their turn at most, where many questions are on the videos that are read ahead."""
 
 SAMPLE_ERRORS = (PromptError, BudgetError, VideoError, OSError)
 """What ends one sample and not the run: unreadable media, and requests that this model cannot take."""
@@ -49,11 +53,15 @@ class Item:
         self.failure = Failure(kind=type(error).__name__, reason=reason, message=str(error))
 
 
+Batch = list[tuple[Item, Sample | None]]
+"""Items that are answered together, each with its stored answer."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
     """How one task's requests are answered."""
 
-    backbone: LlavaOnevision
+    backbone: Backbone
     method: Method
     encoder: ClipEncoder
     run: Run
@@ -67,16 +75,46 @@ class Evaluation:
         Batches are cut from the whole list, answered samples or not, so that a resumed run computes a sample in
         the same company, and with the same rounding, as a run that went through.
         """
-        for start in range(0, len(work), self.batch_size):
-            items = [self._prepare(request, made, documents) for request, made in work[start : start + self.batch_size]]
-            batch = [(item, self._stored(item)) for item in items]
-            if self.run.strikes.alone([item.request.doc_id for item in items]):
-                for pair in batch:
-                    yield from self._batch([pair])
-            else:
-                yield from self._batch(batch)
+        starts = range(0, len(work), self.batch_size)
+        batches = (self._prepared(work[start : start + self.batch_size], documents) for start in starts)
+        try:
+            for parts, following in looking_ahead(batches, self._far_enough):
+                soon = _distinct([*self._videos(parts), *self._next_videos(following)])
+                self.encoder.prefetch(soon, self.method.needs)
+                for part in parts:
+                    yield from self._batch(part)
+        finally:
+            self.encoder.clips.stop()
 
-    def _batch(self, batch: list[tuple[Item, Sample | None]]) -> Iterator[Sample]:
+    def _prepared(self, work: Sequence[tuple[Request, Generation]], documents: Any) -> list[Batch]:
+        """One batch; as many as it has items if they are to be answered one by one."""
+        items = [self._prepare(request, made, documents) for request, made in work]
+        batch = [(item, self._stored(item)) for item in items]
+        alone = self.run.strikes.alone([item.request.doc_id for item in items])
+        return [[pair] for pair in batch] if alone else [batch]
+
+    def _far_enough(self, following: Sequence[list[Batch]]) -> bool:
+        """Whether enough is prepared. Pictures end the look ahead: they are decoded when a prompt is prepared."""
+        if len(following) >= (FARTHEST if self.encoder.clips.ahead else 0):
+            return True
+        last = [item for part in following[-1] for item, _ in part] if following else []
+        if any(item.prompt is not None and item.prompt.images for item in last):
+            return True
+        return len(self._next_videos(following)) >= self.encoder.clips.ahead
+
+    def _next_videos(self, following: Sequence[list[Batch]]) -> list[str]:
+        return _distinct(path for parts in following for path in self._videos(parts))[: self.encoder.clips.ahead]
+
+    def _videos(self, parts: list[Batch]) -> Iterator[str]:
+        """Files that will be encoded for these batches, or taken from the store."""
+        for part in parts:
+            if any(old is None for _, old in part):
+                for item, _ in part:
+                    struck = item.failure or self.run.strikes.failure(item.request.doc_id)
+                    if struck is None and item.prompt is not None and item.prompt.video is not None:
+                        yield item.prompt.video
+
+    def _batch(self, batch: Batch) -> Iterator[Sample]:
         """Samples of items that are computed together, each with its stored answer; none is computed if all are."""
         asked = [item for item, old in batch if old is None]
         for item in asked:
@@ -125,7 +163,8 @@ class Evaluation:
             if item.prompt.modality == "video":
                 try:
                     item.clip = self.encoder.encode(str(item.prompt.video), self.method.needs)
-                    item.video = self.backbone.ask(item.clip.encoded, item.prompt.text, item.clip.facts.sha256)
+                    facts = item.clip.facts
+                    item.video = self.backbone.ask(item.clip.encoded, item.prompt.text, facts.sha256, facts.rate)
                 except (VideoError, PromptError) as error:
                     item.fail(error)
                 else:
@@ -168,9 +207,8 @@ class Evaluation:
             item.fields = self._audit(item, answer)
 
     def _audit(self, item: Item, answer: Answer) -> dict[str, Any]:
-        assert item.clip is not None and item.prompt is not None
-        before, after = self.backbone.prompt_ids(item.prompt.text)
-        text_rows = len(before) + len(after) + 1  # and the newline token
+        assert item.clip is not None and item.video is not None
+        text_rows = item.video.rows - len(item.video)  # and the newline token
         rows, columns = answer.grid
         return {
             "compressed": True,
@@ -211,16 +249,18 @@ def evidence_cells(document: Any, indices: tuple[int, ...], answer: Answer) -> l
     """Flat positions of the document's evidence cells; None where unknown.
 
     The document says on which frames of the file its [frame, patch] cells lie (`evidence_frames`), and how many
-    patches a frame has (`evidence_patches`); with other frames or another grid they mean nothing.
+    patches a frame has (`evidence_patches`); with other frames or another grid they mean nothing. Where several frames
+    are one frame of tokens, a cell is that of the frame that it went into.
     """
     if not isinstance(document, dict) or not document.get("evidence"):
         return None
     if list(indices) != document.get("evidence_frames"):
         return None
-    patches = document.get("evidence_patches")
-    if patches is None or answer.spent.video_tokens != len(indices) * patches:
+    patches, (rows, columns) = document.get("evidence_patches"), answer.grid
+    if patches != rows * columns:
         return None
-    return [frame * patches + patch for frame, patch in document["evidence"]]
+    merged = -(-len(indices) * patches // answer.spent.video_tokens)
+    return sorted({frame // merged * patches + patch for frame, patch in document["evidence"]})
 
 
 def evidence_recall(document: Any, indices: tuple[int, ...], answer: Answer) -> float | None:
@@ -266,6 +306,10 @@ def _video(item: Item) -> dict[str, Any] | None:
         "fps": facts.fps,
         "decoder": facts.decoder,
     }
+
+
+def _distinct(paths: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(paths))
 
 
 def _same_generation(items: list[Item]) -> Iterator[list[Item]]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
-from cacovid.backbones import LlavaOnevision, load_backbone
+from cacovid.backbones import Backbone, load_backbone
 from cacovid.lmms.arguments import ArgumentError, Arguments
 from cacovid.lmms.clips import ClipCache, shared_worker
 from cacovid.lmms.encoding import ClipEncoder
@@ -17,11 +17,14 @@ _SAME = (
     "dtype",
     "attn_implementation",
     "max_frames_num",
+    "min_pixels",
+    "max_pixels",
     "sampling",
     "read_timeout",
 )
 """Arguments that what is shared was made with."""
-_STORE = ("store", "store_dir", "store_gib")
+_OWN = ("store", "store_dir", "store_gib", "prefetch")
+"""Arguments that are what is shared's own, whatever a model asks for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +33,7 @@ class Shared:
 
     family: str
     arguments: Arguments
-    backbone: LlavaOnevision
+    backbone: Backbone
     encoder: ClipEncoder
 
     @classmethod
@@ -49,15 +52,18 @@ class Shared:
             dtype=arguments.dtype,
             attn_implementation=arguments.attn_implementation,
             revision=arguments.revision,
+            min_pixels=arguments.min_pixels,
+            max_pixels=arguments.max_pixels,
         )
         counters, frames = Counters(), arguments.max_frames_num or backbone.frames
         clips = ClipCache(
-            shared_worker(),
+            [shared_worker(number) for number in range(max(arguments.prefetch, 1))],
             counters,
             frames=frames,
             sampling=arguments.sampling,
             timeout=arguments.read_timeout,
             keep=arguments.batch_size + 1,
+            ahead=arguments.prefetch,
         )
         identity = encoder_identity(backbone, arguments.pretrained, frames=frames, sampling=arguments.sampling)
         encoder = ClipEncoder(backbone, clips, identity, counters, _store(arguments, counters), needs)
@@ -83,8 +89,8 @@ class Shared:
             )
 
     def with_store(self, arguments: Arguments) -> Arguments:
-        """The arguments of a model that uses what is shared, with the store that it really has."""
-        return replace(arguments, **{name: getattr(self.arguments, name) for name in _STORE})
+        """The arguments of a model that uses what is shared, with the store and the readers that it really has."""
+        return replace(arguments, **{name: getattr(self.arguments, name) for name in _OWN})
 
 
 def _store(arguments: Arguments, counters: Counters) -> Store | None:

@@ -45,6 +45,9 @@ class DiskStore(Store):
             facts, found[name] = part
         return Entry(facts, found)
 
+    def has(self, key: str, parts: frozenset[str]) -> bool:
+        return all(self._path(key, name).exists() for name in (*parts, FEATURES))
+
     def put(self, key: str, entry: Entry) -> None:
         if not self._writes:
             return

@@ -28,6 +28,11 @@ class ClipFacts:
         """The facts of a decoded clip."""
         return cls(clip.sha256, clip.indices, clip.total_frames, clip.fps, clip.backend)
 
+    @property
+    def rate(self) -> float:
+        """Frames read for each second of the video, as `Clip.rate`."""
+        return len(self.indices) / self.total_frames * self.fps
+
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Self:
         """Inverse of `dataclasses.asdict`, after a round trip through JSON."""
@@ -61,6 +66,10 @@ class Store(ABC):
     @abstractmethod
     def get(self, key: str, parts: frozenset[str]) -> Entry | None:
         """The entry with "features" and exactly these parts besides; None unless all of them are here."""
+
+    @abstractmethod
+    def has(self, key: str, parts: frozenset[str]) -> bool:
+        """Whether `get` would find the entry, as far as a look tells that reads nothing; from any thread."""
 
     @abstractmethod
     def put(self, key: str, entry: Entry) -> None:

@@ -11,7 +11,7 @@ from cacovid.runs.digest import digest
 from cacovid.runs.settings import checkpoint_identity
 from cacovid.runs.source import source_sha256
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the stored files; part of every key."""
 
 _PACKAGES = ("torch", "torchvision", "transformers", "decord", "av")  # that decode, preprocess and encode

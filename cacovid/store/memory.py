@@ -22,6 +22,9 @@ class MemoryStore(Store):
             facts, found[name] = part
         return Entry(facts, found)
 
+    def has(self, key: str, parts: frozenset[str]) -> bool:
+        return all((key, name) in self._parts for name in (*parts, FEATURES))
+
     def put(self, key: str, entry: Entry) -> None:
         for name, tensor in entry.parts.items():
             if (key, name) not in self._parts:

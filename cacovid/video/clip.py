@@ -25,6 +25,11 @@ class Clip:
     path: str  # as asked for
     sha256: str  # of the file's bytes, hex
 
+    @property
+    def rate(self) -> float:
+        """Frames read for each second of the video; 0.0 unknown."""
+        return len(self.indices) / self.total_frames * self.fps
+
 
 class Decoded(NamedTuple):
     """What a backend returns; the fields are those of `Clip`."""

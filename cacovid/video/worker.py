@@ -143,8 +143,13 @@ class VideoWorker:
             self._finalizer()
         self._process = self._link = self._finalizer = None
 
+    def kill(self) -> None:
+        """End the process at once, from any thread: a read that it serves raises VideoError "crashed"."""
+        if (process := self._process) is not None:
+            process.kill()
+
     def close(self) -> None:
-        """End the process; a later read starts a new one."""
+        """End the process after its read; a later read starts a new one."""
         with self._lock:
             self._stop()
 

@@ -75,7 +75,7 @@ def test_batches_and_stage_times(world: World, tmp_path: Path) -> None:
     (path,) = (tmp_path / "one" / "runs").glob("*/samples.jsonl")
     stages = [list(json.loads(line)["seconds"]) for line in path.read_text().splitlines()]
     rest = ["compress", "prefill", "decode"]
-    assert stages == [["read", "vision", *rest]] * 2 + [["store", *rest]] * 2
+    assert stages == [["read", "waited", "vision", *rest]] * 2 + [["store", *rest]] * 2
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,17 @@ def test_a_process_that_dies_over_a_file_is_reported_and_replaced(films, worker,
     assert numbers(worker.read(films / "plain.mp4", 2).frames) == [0, COUNT - 1]
 
 
+def test_a_read_is_given_up_from_another_thread(films, worker, unreadable):
+    worker.read(films / "plain.mp4", 1)
+    killer = threading.Timer(0.3, worker.kill)
+    killer.start()
+    with pytest.raises(VideoError, match=r"the reader process died \(SIGKILL\)"):
+        worker.read(unreadable, timeout=60)
+    killer.join()
+    worker.kill()  # one that reads nothing
+    assert numbers(worker.read(films / "plain.mp4", 2).frames) == [0, COUNT - 1]
+
+
 def test_a_process_that_died_between_two_files_is_no_files_fault(films, worker):
     worker.read(films / "plain.mp4", 1)
     pid = worker.pid
