@@ -22,9 +22,8 @@ def row_scores(state: PrefillState, rows: Int64[Tensor, " Q"]) -> Float[Tensor, 
 
 def scoring_flops(rows: int, video: VideoTokens, shape: DecoderShape) -> int:
     """What `row_scores` of so many rows costs before any token was cut."""
-    keys = len(video.prefix) + len(video) + 1 + len(video.suffix)
     parts = [min(ROWS_AT_ONCE, rows - begin) for begin in range(0, rows, ROWS_AT_ONCE)]
-    return sum(shape.attention_rows(part, keys) for part in parts)
+    return sum(shape.attention_rows(part, video.rows) for part in parts)
 
 
 def rows_that_see(state: PrefillState) -> Int64[Tensor, " Q"]:

@@ -12,19 +12,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from baselines._framefusion_calls import median_similarity
-from cacovid.backbones import LlavaOnevision, VideoRequest, load_backbone
+from cacovid.backbones import Backbone, VideoRequest, load_backbone
 from cacovid.testbed.data import load_split
 from cacovid.video import read_clip
 
 
-def medians(backbone: LlavaOnevision, split: str, videos: int) -> Tensor:
+def medians(backbone: Backbone, split: str, videos: int) -> Tensor:
     """Median similarity of each of the first `videos` videos of a test-bed split."""
     paths = {document["video"]: document["prompt"] for document in load_split(split, videos)}
     found = []
     for path, text in tqdm(paths.items(), desc="Median similarity", unit="video"):
         clip = read_clip(path, backbone.frames)
         prompt = backbone.template([{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": text}]}])
-        video = backbone.encode([VideoRequest(clip.frames, prompt, clip.sha256)], frozenset())[0]
+        video = backbone.encode([VideoRequest(clip.frames, prompt, clip.sha256, clip.rate)], frozenset())[0]
         found.append(median_similarity(video.features))
     return torch.tensor(found)
 

@@ -24,7 +24,8 @@ class AttentionTopk(Method):
     """Keep the tokens with the largest attention, in the vision tower (A1) or inside the LLM (B1 to B6).
 
     A1: attention received in the tower's last used layer, mean over heads and over the queries of the same
-    frame, pooled bilinearly like the features; cut before the LLM.
+    frame, pooled like the features; cut before the LLM. In LLaVA-OneVision that is bilinear; in Qwen2.5-VL it is the
+    last block's, mean over the four patches of a token (the variant A4 of the FlashVID and VisionZip ports).
     B1: attention of the last prompt row, mean over heads, in decoder layer `layer` - 1; cut before `layer`.
     B2: the same, mean over all rows of the prompt; a causal mask makes that favour early tokens.
     B3: the same, mean over all text rows after the video (question and chat template).

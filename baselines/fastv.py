@@ -62,7 +62,7 @@ class FastV(Method):
         return LayerCut(top_k(self.score(state), count))
 
     def lookup_flops(self, video: VideoTokens, shape: DecoderShape) -> int:
-        rows = 1 if self.rows == "last" else len(video) + 1 + len(video.suffix)
+        rows = 1 if self.rows == "last" else video.rows - len(video.prefix)
         return scoring_flops(rows, video, shape)
 
     def score(self, state: PrefillState) -> Float[Tensor, " K"]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from baselines._framefusion_calls import Progress, chain_similarity, merging_call, need, pruning_call
 from cacovid.budget import Measure
 from cacovid.errors import MethodError
+from cacovid.flops import DecoderShape
 from cacovid.method import Method, Positions
 from cacovid.records import LayerCut, VideoTokens
 from cacovid.select import even_quota
@@ -98,6 +99,15 @@ class FrameFusion(Method):
         if layers * budget - first < layers - 1 or layers == 1:  # too late after this layer: cut at once
             first = budget
         return [first, *even_quota(layers * budget - first, layers - 1)] if layers > 1 else [first]
+
+    def fed(self, schedule: list[int]) -> list[int]:
+        """Each call but the first cuts behind a layer's attention."""
+        return [*schedule[1:], schedule[-1]]
+
+    def lookup_flops(self, video: VideoTokens, shape: DecoderShape) -> int:
+        """Of the importance step, which follows where merging alone does not meet the budget."""
+        first, *later = self.schedule(video, shape.layers)
+        return shape.attention_rows(1, video.rows - len(video) + first) if later and later[0] < first else 0
 
     def compressor_flops(self, video: VideoTokens, budget: int) -> int:
         return 0 if budget == len(video) else _similarity_flops(len(video), video.features.shape[-1])

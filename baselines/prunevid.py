@@ -12,6 +12,7 @@ from baselines._density_peaks import cluster, means
 from baselines._prunevid_plan import MIN_BLOCK, Plan, clusters_of, fit, proportional, released, select
 from baselines._prunevid_split import frame_labels, refine, run_lengths, similarity
 from cacovid.errors import MethodError
+from cacovid.flops import DecoderShape
 from cacovid.method import Method
 from cacovid.records import Compressed, LayerCut, VideoTokens
 from cacovid.state import PrefillState
@@ -142,6 +143,14 @@ class PruneVid(Method):
                 f"`layer` and `layer` + 1, and this model has {layers} decoder layers"
             )
         return layer
+
+    def lookup_flops(self, video: VideoTokens, shape: DecoderShape) -> int:
+        """Of the question's rows, over all rows that stage 1 left."""
+        budget = self.budget(len(video))
+        if budget >= len(video):
+            return 0
+        asking = len(video.suffix) + (len(video.newline) if self.newline_asks else 0)
+        return shape.attention_rows(asking, video.rows - len(video) + self.plan(video, budget).rows())
 
     def compressor_flops(self, video: VideoTokens, budget: int) -> int:
         """Distances between frames, and between the tokens of each clustered block."""

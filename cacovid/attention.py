@@ -13,6 +13,13 @@ def rotate(x: Float[Tensor, "h L d"], cos: Float[Tensor, "L d"], sin: Float[Tens
     return x * cos + rotate_half(x) * sin
 
 
+def rotary_tables(
+    rotary: Any, like: Tensor, positions: Int64[Tensor, "B L ..."]
+) -> tuple[Float[Tensor, "B L d"], Float[Tensor, "B L d"]]:
+    """(cos, sin) of a stock rotary embedding in the dtype of `like`; M-RoPE takes its axes first."""
+    return rotary(like, positions.permute(2, 0, 1) if positions.ndim == 3 else positions)
+
+
 def heads_of(linear: Any, x: Float[Tensor, "L D"], head_dim: int) -> Float[Tensor, "h L d"]:
     """Project and split into heads."""
     return linear(x).unflatten(-1, (-1, head_dim)).transpose(0, 1)

@@ -117,6 +117,11 @@ class Method(ABC):  # noqa: B024  every hook is optional: `full` has none
             )
         return [self.budget(len(video))] * layers
 
+    def fed(self, schedule: list[int]) -> list[int]:
+        """Of the `schedule`'s video tokens, those that go through each layer's feed-forward part; see
+        `prune_after_attention`."""
+        return schedule
+
     def compress(self, video: VideoTokens, budget: int) -> Compressed:
         """Before the LLM: choose or merge down to `budget` tokens. The default passes all of them."""
         return Compressed.keep(video, torch.arange(len(video), device=video.features.device))

@@ -1,9 +1,10 @@
 """The frozen records that travel between the backbone, the methods and the audit.
 
 Axis legend, used in every signature: F frames, H x W pooled grid, S = H*W tokens a frame, N = F*S video
-tokens, K kept tokens, D width of the LLM, A prompt tokens before the video, C prompt tokens after it,
-Q query rows, P patches of a frame in the vision tower before pooling, E its width. A flat position is
-n = f*S + s, frame-major.
+tokens, K kept tokens, D width of the LLM, A prompt tokens before the video, M newline tokens (0 or 1), C prompt
+tokens after them, L = A + N + M + C, Q query rows, P patches of a frame in the vision tower before pooling, E its
+width. A flat position is n = f*S + s, frame-major. Where a tower reads several frames as one (Qwen2.5-VL: two), that
+is one frame here.
 """
 
 from collections.abc import Mapping
@@ -29,11 +30,12 @@ class VideoTokens:
     features: Float[Tensor, "F S D"]  # projected, pooled patches, in the LLM's input space
     grid: tuple[int, int]  # (H, W) after pooling
     prefix: Float[Tensor, "A D"]  # prompt embeddings before the video
-    newline: Float[Tensor, "1 D"]  # LLaVA-OneVision's one newline token; never pruned, never counted
+    newline: Float[Tensor, "M D"]  # LLaVA-OneVision's one newline token, never pruned, never counted; else no row
     suffix: Float[Tensor, "C D"]  # prompt embeddings after the newline: question and chat template
     question: slice  # rows of `suffix` that hold the user's words, without the chat template
     clip: str  # stable id of the video's content; part of every random seed
     captured: Mapping[str, Tensor] = field(default_factory=dict)  # what the method declared in `needs`
+    axes: Int64[Tensor, "L 3"] | None = None  # position ids (time, height, width) of `embeds` under M-RoPE
 
     @property
     def frames(self) -> int:
@@ -50,6 +52,21 @@ class VideoTokens:
     @property
     def flat(self) -> Float[Tensor, "N D"]:
         return self.features.flatten(0, 1)
+
+    @property
+    def span(self) -> slice:
+        """The rows of `embeds` that hold the video."""
+        return slice(len(self.prefix), len(self.prefix) + len(self))
+
+    @property
+    def rows(self) -> int:
+        """L, the length of `embeds`."""
+        return len(self.prefix) + len(self) + len(self.newline) + len(self.suffix)
+
+    @property
+    def embeds(self) -> Float[Tensor, "L D"]:
+        """The LLM's whole input without compression: prefix, video, newline, suffix."""
+        return torch.cat([self.prefix, self.flat, self.newline, self.suffix])
 
     @property
     def question_tokens(self) -> Float[Tensor, "Q D"]:
@@ -100,7 +117,7 @@ class Compressed:
 
     def in_raster_order(self) -> "Compressed":
         """The same rows by rising position."""
-        position, order = self.position.sort()
+        position, order = self.position.sort(stable=True)
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order), device=order.device)
         return Compressed(self.tokens[order], position, torch.where(self.owner < 0, self.owner, place[self.owner]))

@@ -38,21 +38,22 @@ class Cost:
     shape: DecoderShape
     text: int  # rows that are not video tokens
 
-    def prefill(self, schedule: list[float] | list[int]) -> float:
-        """Of an LLM that computes these numbers of video tokens in its layers; a linear mix between whole ones."""
-        total = float(self.shape.head())
-        for tokens in schedule:
-            rows = self.text + int(tokens)
-            low, high = self.shape.layer(rows, rows), self.shape.layer(rows + 1, rows + 1)
-            total += low + (tokens - int(tokens)) * (high - low)
-        return total
+    def prefill(self, schedule: list[int], fed: list[int] | None = None) -> float:
+        """Of an LLM that computes these numbers of video tokens in its layers, `fed` of them feed-forward."""
+        rows, into = ([self.text + n for n in counts] for counts in (schedule, fed or schedule))
+        return float(self.shape.prefill(rows, into))
+
+    def evenly(self, tokens: float) -> float:
+        """The same number of video tokens in every layer; a linear mix between whole ones."""
+        low, high = (self.prefill([int(tokens) + more] * self.shape.layers) for more in (0, 1))
+        return low + (tokens - int(tokens)) * (high - low)
 
     def tokens(self, flops: float, most: int) -> float:
         """Video tokens, the same in every layer, that cost `flops`; the bisection is to a thousandth of a token."""
         low, high = 0.0, float(most)
         while high - low > 1e-3:
             middle = (low + high) / 2
-            low, high = (middle, high) if self.prefill([middle] * self.shape.layers) < flops else (low, middle)
+            low, high = (middle, high) if self.evenly(middle) < flops else (low, middle)
         return (low + high) / 2
 
 
@@ -67,7 +68,7 @@ def plan(method: Method, video: VideoTokens, shape: DecoderShape, mode: BudgetMo
         return Plan.nominal(method, video)
     total = len(video)
     asked = tokens_to_keep(method.retention, total)
-    cost = Cost(shape, len(video.prefix) + 1 + len(video.suffix))
+    cost = Cost(shape, video.rows - len(video))
 
     def at(budget: int) -> Method:
         return method.at(budget / total)
@@ -77,8 +78,8 @@ def plan(method: Method, video: VideoTokens, shape: DecoderShape, mode: BudgetMo
         schedule = candidate.schedule(video, shape.layers)
         if mode == "layer_average":
             return sum(schedule) / len(schedule)
-        flops = cost.prefill(schedule) + candidate.compressor_flops(video, candidate.budget(total)) + encoder
-        flops += candidate.lookup_flops(video, shape)
+        flops = cost.prefill(schedule, candidate.fed(schedule)) + candidate.lookup_flops(video, shape)
+        flops += candidate.compressor_flops(video, candidate.budget(total)) + encoder
         return cost.tokens(flops, 2 * total)
 
     low, high = 1, total  # figure(low) <= asked < figure(high), once the ends are looked at

@@ -28,7 +28,7 @@ class PrefillState:
     layers: Any  # the decoder's layers
     inputs: dict[int, Float[Tensor, "L D"]]  # inputs of `layer` and, from the second layer on, of the one before
     current: Float[Tensor, "L D"]  # the rows that a cut cuts
-    positions: Int64[Tensor, " L"]
+    positions: Int64[Tensor, "L ..."]  # position ids: one a row, or (time, height, width) under M-RoPE
     span: slice  # rows that hold the video tokens still there
     flat: Int64[Tensor, " K"]  # flat position that each of them stands for
     rotary: Callable[[Tensor], tuple[Tensor, Tensor]]  # positions -> (cos, sin), each (L, d)
@@ -50,7 +50,8 @@ class PrefillState:
     @property
     def rows_after_video(self) -> Int64[Tensor, " C"]:
         """Every text row after the last visual slot (the newline token is a visual slot)."""
-        return torch.arange(self.span.stop + 1, self.positions.shape[0], device=self.positions.device)
+        first = self.span.stop + len(self.video.newline)
+        return torch.arange(first, self.positions.shape[0], device=self.positions.device)
 
     def attention(
         self,

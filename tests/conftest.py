@@ -1,17 +1,19 @@
 """Shared fixtures, and the one list of methods that the contract and the invariants run over."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers.video_utils import VideoMetadata
 
-from cacovid.backbones import LlavaOnevision, VideoRequest
+from cacovid.backbones import Backbone, LlavaOnevision, Qwen2_5_VL, VideoRequest
 from cacovid.method import Method
 from cacovid.registry import build_method, method_names
 from tiny import tiny_model, tiny_policy_folder, tiny_processor, tiny_siglip_folder
+from tiny_qwen import tiny_qwen_model, tiny_qwen_processor
 
 torch.set_num_threads(1)  # tiny tensors: threads only cost, and test workers share the cores
 
@@ -65,10 +67,11 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 
 @dataclass(frozen=True)
 class Case:
-    """A registered method with settings."""
+    """A registered method with settings, on a backbone family."""
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
+    family: str = "llava_ov"
 
     def __str__(self) -> str:
         return "-".join([self.name, *(f"{k}={v}" for k, v in self.settings.items())])
@@ -80,9 +83,11 @@ class Case:
         """What the defaults cannot name: weights that were trained for one model, and consent to go below a floor."""
         match self.name:
             case "cacovid":
-                return {"policy": tiny_policy_folder()}
-            case "fastvid" if "saliency" not in self.settings:
+                return {"policy": tiny_policy_folder(tiny_model if self.family == "llava_ov" else tiny_qwen_model)}
+            case "fastvid" if "saliency" not in self.settings and self.family == "llava_ov":
                 return {"head": tiny_siglip_folder()}
+            case "fastvid" if "saliency" not in self.settings:
+                return {"saliency": "received_attention"}  # the head is SigLIP's
             case "dycoke":
                 return {"extend": True}
         return {}
@@ -94,16 +99,29 @@ CASES = [Case(name) for name in method_names()] + [Case(*variant) for variant in
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """`case`: every method and variant. `pruner`: all of them that take a retention below 1."""
     if "case" in metafunc.fixturenames:
-        metafunc.parametrize("case", CASES, ids=str)
+        metafunc.parametrize("case", CASES, ids=str, indirect=True)
     if "pruner" in metafunc.fixturenames:
-        metafunc.parametrize("pruner", [c for c in CASES if c.name != "full"], ids=str)
+        metafunc.parametrize("pruner", [c for c in CASES if c.name != "full"], ids=str, indirect=True)
 
 
-def make_backbone(attention: str = "sdpa", **sizes: int) -> LlavaOnevision:
+@pytest.fixture
+def case(request: pytest.FixtureRequest, family: str) -> Case:
+    return replace(request.param, family=family)
+
+
+@pytest.fixture
+def pruner(request: pytest.FixtureRequest, family: str) -> Case:
+    return replace(request.param, family=family)
+
+
+def make_backbone(attention: str = "sdpa", family: str = "llava_ov", **sizes: int) -> Backbone:
     """Backbone over a tiny random model; flash attention needs an accelerator and half precision."""
-    model = tiny_model(attention, **sizes).requires_grad_(False)
+    make = {"llava_ov": tiny_model, "qwen2_5_vl": tiny_qwen_model}[family]
+    model = make(attention, **sizes).requires_grad_(False)
     if attention.startswith("flash"):
         model = model.to("cuda", torch.bfloat16)
+    if family == "qwen2_5_vl":
+        return Qwen2_5_VL(model, tiny_qwen_processor())
     return LlavaOnevision(model, tiny_processor(**{k: v for k, v in sizes.items() if k in ("image", "patch")}))
 
 
@@ -119,28 +137,45 @@ FLASH = pytest.param(
 )
 
 
+@pytest.fixture(scope="session")
+def family(request: pytest.FixtureRequest) -> str:
+    """Backbone family of a test; what holds for all is marked `both_families`."""
+    return getattr(request, "param", "llava_ov")
+
+
 @pytest.fixture(scope="session", params=["sdpa", "eager", FLASH])
-def each_backbone(request: pytest.FixtureRequest) -> LlavaOnevision:
-    return make_backbone(request.param)
+def each_backbone(request: pytest.FixtureRequest, family: str) -> Backbone:
+    return make_backbone(request.param, family)
 
 
 @pytest.fixture(scope="session")
-def backbone() -> LlavaOnevision:
-    return make_backbone("sdpa")
+def backbone(family: str) -> Backbone:
+    return make_backbone("sdpa", family)
 
 
 @pytest.fixture(scope="session")
-def eager() -> LlavaOnevision:
-    return make_backbone("eager")
+def eager(family: str) -> Backbone:
+    return make_backbone("eager", family)
 
 
 def make_request(
-    backbone: LlavaOnevision, frames: int = 6, text: str = "What is it?", seed: int = 0, clip: str = "clip"
+    backbone: Backbone,
+    frames: int = 6,
+    text: str = "What is it?",
+    seed: int = 0,
+    clip: str = "clip",
+    size: tuple[int, int] = (40, 60),
 ) -> VideoRequest:
-    """Noise video of 40 x 60 pixels under a chat prompt."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (frames, 40, 60, 3), dtype=np.uint8)
+    """Noise video of `size` = (height, width) pixels under a chat prompt."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (frames, *size, 3), dtype=np.uint8)
     content = [{"type": "video"}, {"type": "text", "text": text}]
     return VideoRequest(pixels, backbone.template([{"role": "user", "content": content}]), clip)
+
+
+@pytest.fixture
+def count(family: str) -> Any:
+    """Number of video tokens that `ask` with so many frames makes."""
+    return {"llava_ov": lambda frames: frames * 16, "qwen2_5_vl": lambda frames: -(-frames // 2) * 24}[family]
 
 
 @pytest.fixture
@@ -177,12 +212,17 @@ class Stock:
     text: str
 
 
-def run_stock(backbone: LlavaOnevision, request: VideoRequest, **settings: Any) -> Stock:
+def run_stock(backbone: Backbone, request: VideoRequest, **settings: Any) -> Stock:
     """transformers' processor, model and `generate`, none of our code."""
     frames = torch.from_numpy(request.frames).permute(0, 3, 1, 2)
-    inputs = backbone.processor(text=[request.prompt], videos=[frames], do_sample_frames=False, return_tensors="pt").to(
-        backbone.model.device, backbone.model.dtype
-    )
+    given: dict[str, Any] = {}
+    if request.rate:  # of a video that was read whole
+        given["video_metadata"] = [
+            VideoMetadata(total_num_frames=len(frames), fps=request.rate, frames_indices=list(range(len(frames))))
+        ]
+    inputs = backbone.processor(
+        text=[request.prompt], videos=[frames], do_sample_frames=False, return_tensors="pt", **given
+    ).to(backbone.model.device, backbone.model.dtype)
     out = backbone.model.generate(
         **inputs,
         do_sample=False,

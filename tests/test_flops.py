@@ -3,6 +3,7 @@
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
+from cacovid.backbones import BACKBONES
 from cacovid.flops import DecoderShape
 from cacovid.registry import build_method
 
@@ -19,9 +20,14 @@ def measured(run):
     return counter.get_total_flops()
 
 
+both_families = pytest.mark.parametrize("family", sorted(BACKBONES), indirect=True, scope="session")
+
+
+@both_families
 def test_the_vision_tower_exactly_as_torch_counts_it(eager, ask):
-    counted = measured(lambda: eager.encode([ask(eager)], frozenset()))
-    assert eager.vision_shape.video(6) == counted
+    videos = []
+    counted = measured(lambda: videos.extend(eager.encode([ask(eager)], frozenset())))
+    assert eager.vision_shape.video(videos[0].frames, videos[0].grid) == counted
 
 
 CASES = [
@@ -34,6 +40,7 @@ CASES = [
 ]
 
 
+@both_families
 @pytest.mark.parametrize(("name", "settings"), CASES)
 def test_the_llm_and_the_compressor_exactly_as_torch_counts_them(eager, ask, name, settings):
     method = build_method(name, **settings)

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, Qwen2Config
 
-from cacovid.backbones import LlavaOnevision, VideoRequest
+from cacovid.backbones import LlavaOnevision, VideoRequest, load_backbone
 from cacovid.errors import CheckpointError, PromptError
 from cacovid.registry import build_method
 
@@ -107,3 +107,8 @@ def test_the_question_is_the_users_words(backbone, ask):
     ids = backbone.prompt_ids(ask(backbone, text="What is it?").prompt)[1]
     assert backbone.tokenizer.decode(ids[video.question]).strip() == "What is it?"
     assert len(video.question_tokens) == video.question.stop - video.question.start < len(video.suffix)
+
+
+def test_a_family_of_one_frame_size_has_no_pixel_limits(folder):
+    with pytest.raises(CheckpointError, match=r"max_pixels=1000: llava_ov reads every frame in one size; leave them"):
+        load_backbone("llava_ov", str(folder), device="cpu", max_pixels=1000)

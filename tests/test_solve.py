@@ -2,25 +2,28 @@
 
 import pytest
 
+from cacovid.backbones import BACKBONES
 from cacovid.errors import BudgetError, MethodError
 from cacovid.method import Method
 from cacovid.registry import build_method
 
 
+@pytest.mark.parametrize("family", sorted(BACKBONES), indirect=True, scope="session")
 @pytest.mark.parametrize("mode", ["layer_average", "flops"])
 @pytest.mark.parametrize("retention", [0.75, 0.6])
-def test_the_figure_is_met_on_the_audit(backbone, ask, pruner, mode, retention):
-    method = pruner.build(retention)
+def test_the_figure_is_met_on_the_audit(backbone, ask, pruner, count, family, mode, retention):
+    frames = {"llava_ov": 6, "qwen2_5_vl": 12}[family]  # six frames of tokens
+    method, total = pruner.build(retention), count(frames)
     try:
-        spent = backbone.answer([ask(backbone)], method, budget=mode, max_new_tokens=1)[0].spent
+        spent = backbone.answer([ask(backbone, frames)], method, budget=mode, max_new_tokens=1)[0].spent
     except BudgetError as error:
         assert "in-LLM" in method.stages, "only a method that lets early layers compute all tokens has a floor"
         assert f"cannot meet retention={retention} as {mode}" in str(error)
-        floor = method.at(1 / 96).schedule(backbone.encode([ask(backbone)], method.needs)[0], 4)
-        assert sum(floor) / 4 / 96 > retention - 0.25
+        floor = method.at(1 / total).schedule(backbone.encode([ask(backbone, frames)], method.needs)[0], 4)
+        assert sum(floor) / 4 / total > retention - 0.25
         return
-    assert spent.asked == round(retention * 96)
-    figure = {"layer_average": spent.layer_average * 96, "flops": spent.equivalent}[spent.measure]
+    assert spent.asked == round(retention * total)
+    figure = {"layer_average": spent.layer_average * total, "flops": spent.equivalent}[spent.measure]
     assert spent.measure == mode
     # Half a token a frame (here 3), or what the method cannot do finer by its own rounding.
     assert method.adaptive or abs(figure - spent.asked) <= max(3, spent.slack) + 0.5

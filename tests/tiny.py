@@ -2,9 +2,10 @@
 
 import atexit
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -33,11 +34,11 @@ CHAT_TEMPLATE = (
     "{% endif %}{% endfor %}{{ '<|im_end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>"]
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level tokenizer without merges: reads any text, 256 + 5 tokens."""
+def byte_tokenizer(marks: Sequence[str] = ("<image>", "<video>")) -> PreTrainedTokenizerFast:
+    """Byte-level tokenizer without merges: reads any text, 256 tokens, three of the chat and `marks`."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -45,7 +46,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left"
     )
-    tokenizer.add_special_tokens({"additional_special_tokens": SPECIAL})
+    tokenizer.add_special_tokens({"additional_special_tokens": [*SPECIAL, *marks]})
     return tokenizer
 
 
@@ -105,9 +106,9 @@ def tiny_model(
     return model.eval()
 
 
-def tiny_policy(attention: str = "bidirectional") -> CompressionPolicy:
-    """A policy for `tiny_model`, with random heads whose scores differ."""
-    policy = CompressionPolicy.from_llm(tiny_model().model.language_model, attention)
+def tiny_policy(attention: str = "bidirectional", model: Any = None) -> CompressionPolicy:
+    """A policy for `model` or else `tiny_model`, with random heads whose scores differ."""
+    policy = CompressionPolicy.from_llm((model or tiny_model()).model.language_model, attention)
     torch.manual_seed(1)
     for head in (policy.token_compress, policy.frame_compress):
         for part in head:
@@ -134,9 +135,9 @@ def tiny_siglip() -> SiglipModel:
 
 
 @cache
-def tiny_policy_folder() -> str:
-    """`tiny_policy` as it is saved, in a folder that lasts as long as the process."""
-    return _saved(lambda folder: save_policy(tiny_policy(), folder))
+def tiny_policy_folder(model: Callable[[], Any] = tiny_model) -> str:
+    """`tiny_policy` for what `model` makes, as it is saved, in a folder that lasts as long as the process."""
+    return _saved(lambda folder: save_policy(tiny_policy(model=model()), folder))
 
 
 @cache

@@ -1,74 +1,78 @@
 """What every backbone offers: videos in, answers on compressed tokens out, with the budget really spent."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from transformers import AutoProcessor
 
+from cacovid.backbones.checkpoint import load_model
 from cacovid.backbones.decoder import Decoder, Prefilled, Sequence
+from cacovid.backbones.exchange import Answer, Encoded, VideoRequest
 from cacovid.backbones.generation import Generated, Stopping, generate
 from cacovid.budget import BudgetMode, Flops, Spent
 from cacovid.clock import StageClock
-from cacovid.errors import MethodError
+from cacovid.errors import CheckpointError, MethodError, PromptError
 from cacovid.flops import DecoderShape, VisionShape, sample_flops
 from cacovid.method import Method
 from cacovid.records import Compressed, Need, VideoTokens
 from cacovid.solve import Cost, Plan, plan
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class VideoRequest:
-    """One video and one prompt."""
-
-    frames: np.ndarray  # uint8 (F, height, width, 3), RGB
-    prompt: str  # chat-templated text with exactly one video placeholder
-    clip: str  # stable id of the video's content, e.g. the file's SHA-256
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Encoded:
-    """What the vision side made of a video, whatever is asked about it. Contiguous, on the model's device."""
-
-    features: Float[Tensor, "F S D"]  # as `VideoTokens`
-    captured: Mapping[str, Tensor] = field(default_factory=dict)  # as `VideoTokens`
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """What came back for one request."""
-
-    text: str
-    ids: list[int]  # decoded tokens, end token included
-    spent: Spent
-    seconds: dict[str, float]  # stage -> seconds; a batch's prefill and decode count whole for each sample
-    grid: tuple[int, int]  # (H, W) video tokens a frame
-    compressed: Compressed  # what entered the LLM
-    kept: Int64[Tensor, " K"]  # flat positions still there after the last layer's cut
-    logits: list[Float[Tensor, " V"]] = field(default_factory=list)  # float32, one a decoded token, if asked for
-
-
 class Backbone(ABC):
     """One adapter a model family, on the stock transformers class; nothing in the model is patched.
 
-    A family writes `encode_frames`, `ask`, `with_prompt`, `prompt_ids`, the sizes and its loading; the rest is shared.
+    A family names its model class and writes `encode_frames`, `newline`, `vision_shape` and, where it has them, `axes`.
+    The rest is shared. See docs/backbones.md.
     """
 
-    family: str  # suffix of the lmms-eval model id, e.g. "llava_ov"
-    model: Any  # a transformers model
-    decoder: Decoder
-    processor: Any
-    tokenizer: Any
-    device: torch.device
+    family: ClassVar[str]  # suffix of the lmms-eval model id, e.g. "llava_ov"
+    model_type: ClassVar[str]  # of the checkpoint's config
+    model_class: ClassVar[Any]  # of transformers
+    example: ClassVar[str]  # a published checkpoint
+    video_end: ClassVar[str | None] = None  # token that the chat template puts behind a video
 
-    @abstractmethod
-    def template(self, messages: list[dict[str, Any]]) -> str:
-        """Chat messages (transformers' format) to prompt text, generation prompt included."""
+    def __init__(self, model: Any, processor: Any) -> None:
+        text = model.config.text_config
+        if "sliding_attention" in (getattr(text, "layer_types", None) or []):
+            raise CheckpointError(
+                "the language model uses sliding-window attention, expected full attention in every layer; "
+                "set use_sliding_window=false in its text_config"
+            )
+        self.model = model.eval()
+        self.processor, self.tokenizer = processor, processor.tokenizer
+        self.device: torch.device = model.device
+        self.decoder = Decoder(model.model.language_model, model.lm_head)
+
+    @classmethod
+    def load(
+        cls,
+        pretrained: str,
+        *,
+        device: str = "cpu",
+        dtype: str = "auto",
+        attn_implementation: str = "sdpa",
+        revision: str | None = None,
+    ) -> Self:
+        """Load a folder or hub id (safetensors only, no remote code).
+
+        Raises CheckpointError if it is missing, of another family, or lacks weights.
+        """
+        model = load_model(
+            cls.model_class,
+            cls.model_type,
+            cls.example,
+            pretrained,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            revision=revision,
+        )
+        return cls(model.to(device), AutoProcessor.from_pretrained(pretrained, revision=revision))
 
     @abstractmethod
     def encode_frames(self, frames: np.ndarray, needs: frozenset[Need]) -> Encoded:
@@ -77,34 +81,105 @@ class Backbone(ABC):
         Raises PromptError for frames of another shape.
         """
 
+    @property
     @abstractmethod
-    def ask(self, encoded: Encoded, prompt: str, clip: str) -> VideoTokens:
-        """An encoded video with a prompt around it. `clip` is the stable id of the video's content.
-
-        Raises PromptError for a malformed prompt.
-        """
-
-    @abstractmethod
-    def with_prompt(self, video: VideoTokens, prompt: str) -> VideoTokens:
-        """An encoded video with another prompt around it: the vision tower does not run again."""
-
-    @abstractmethod
-    def prompt_ids(self, prompt: str) -> tuple[Int64[Tensor, " A"], Int64[Tensor, " C"]]:
-        """Token ids before and after the video placeholder. Raises PromptError unless there is exactly one."""
+    def newline(self) -> Float[Tensor, "M D"]:
+        """The rows that the model puts behind every video; none for most families."""
 
     @property
     @abstractmethod
     def vision_shape(self) -> VisionShape:
         """Sizes of the vision tower, for FLOPs."""
 
+    def axes(
+        self, before: Int64[Tensor, " A"], after: Int64[Tensor, " C"], grid: tuple[int, int, int], rate: float
+    ) -> Int64[Tensor, "L 3"] | None:
+        """Position ids of a prompt with a video of `grid` (F, H, W) in it; None: rows are counted from 0."""
+        return None
+
     @property
-    @abstractmethod
+    def merged_frames(self) -> int:
+        """Frames of a video that are one frame of `VideoTokens`."""
+        return 1
+
+    @property
+    def pixel_limits(self) -> tuple[int, int] | None:
+        """Least and largest area of a frame, in pixels; None where every frame is brought to one size."""
+        return None
+
+    def limit_pixels(self, least: int | None, most: int | None) -> None:
+        """Set `pixel_limits`; None leaves a limit as it is. Raises CheckpointError where there are none."""
+        if least is not None or most is not None:
+            raise CheckpointError(
+                f"min_pixels={least}, max_pixels={most}: {self.family} reads every frame in one size; leave them out"
+            )
+
+    def preprocess(self, frames: np.ndarray, **settings: Any) -> Any:
+        """What the stock video processor makes of uint8 (F, height, width, 3). Raises PromptError for another shape."""
+        if frames.ndim != 4 or frames.shape[0] < 1 or frames.shape[3] != 3:
+            raise PromptError(f"frames of shape {frames.shape}, expected (F, height, width, 3) with F >= 1")
+        return self.processor.video_processor(
+            videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
+            do_sample_frames=False,
+            input_data_format="channels_first",
+            return_tensors="pt",
+            **settings,
+        )
+
+    def template(self, messages: list[dict[str, Any]]) -> str:
+        """Chat messages (transformers' format) to prompt text, generation prompt included."""
+        return self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+
+    @property
     def video_token_id(self) -> int:
         """Token id of the video placeholder."""
+        return self.model.config.video_token_id
+
+    def prompt_ids(self, prompt: str) -> tuple[Int64[Tensor, " A"], Int64[Tensor, " C"]]:
+        """Token ids before and after the video placeholder. Raises PromptError unless there is exactly one."""
+        ids = self.tokenizer(prompt, return_tensors="pt").input_ids[0]
+        at = (ids == self.video_token_id).nonzero().flatten().tolist()
+        if len(at) != 1:
+            raise PromptError(
+                f"the prompt holds {len(at)} video placeholders ({self.processor.video_token}), expected exactly 1; "
+                f"one video a question is supported"
+            )
+        ids = ids.to(self.device)
+        return ids[: at[0]], ids[at[0] + 1 :]
+
+    @torch.inference_mode()
+    def ask(self, encoded: Encoded, prompt: str, clip: str, rate: float = 0.0) -> VideoTokens:
+        """An encoded video with a prompt around it. `clip` and `rate` as in `VideoRequest`.
+
+        Raises PromptError for a malformed prompt.
+        """
+        embed = self.model.get_input_embeddings()
+        before, after = self.prompt_ids(prompt)
+        frames, rows, columns, _ = encoded.features.shape
+        return VideoTokens(
+            features=encoded.features.flatten(1, 2),
+            grid=(rows, columns),
+            prefix=embed(before),
+            newline=self.newline.to(encoded.features),
+            suffix=embed(after),
+            question=self._question(after),
+            clip=clip,
+            captured=encoded.captured,
+            axes=self.axes(before, after, (frames, rows, columns), rate),
+        )
+
+    def _question(self, after: Tensor) -> slice:
+        """Rows of the suffix that hold the user's turn; all of them in a prompt without a chat template."""
+        end, closing = (
+            self.tokenizer.convert_tokens_to_ids(token) if token else None for token in ("<|im_end|>", self.video_end)
+        )
+        stops = (after == end).nonzero().flatten().tolist() if end is not None else []
+        first = int(closing is not None and len(after) > 0 and int(after[0]) == closing)
+        return slice(first, stops[0] if stops else len(after))
 
     def encode(self, requests: list[VideoRequest], needs: frozenset[Need]) -> list[VideoTokens]:
         """`encode_frames` and `ask`, one video at a time: a batch gives bit-equal features to single requests."""
-        return [self.ask(self.encode_frames(r.frames, needs), r.prompt, r.clip) for r in requests]
+        return [self.ask(self.encode_frames(r.frames, needs), r.prompt, r.clip, r.rate) for r in requests]
 
     @property
     def frames(self) -> int:
@@ -164,7 +239,7 @@ class Backbone(ABC):
         clock = StageClock(self.device)
         # Searched for a table; a deployment would run at the ratio that was found.
         with nullcontext() if budget == "nominal" else clock.stage("plan"):
-            plans = [plan(method, v, self.decoder_shape, budget, self._encoder_flops(method, v)) for v in videos]
+            plans = [plan(method, v, self.decoder_shape, budget, self.encoder_flops(method, v)) for v in videos]
         with clock.stage("compress"):
             compressed = [compress_video(p.method, v, p.budget) for v, p in zip(videos, plans, strict=True)]
         sequences = [self.sequence(v, c, p.budget, p.method) for v, c, p in zip(videos, compressed, plans, strict=True)]
@@ -193,31 +268,35 @@ class Backbone(ABC):
         return answers
 
     def sequence(self, video: VideoTokens, compressed: Compressed, budget: int, method: Method) -> Sequence:
-        """Put the compressed video between the prompt's halves, at the positions that the method states."""
-        start, kept, end = len(video.prefix), len(compressed), len(video.suffix)
-        device = video.features.device
-        embeds = torch.cat([video.prefix, compressed.tokens, video.newline, video.suffix])
-        if method.positions == "original":
-            full = start + len(video) + 1 + end
-            tail = torch.arange(start + len(video), full, device=device)
-            positions = torch.cat([torch.arange(start, device=device), start + compressed.position, tail])
+        """Put the compressed video between the prompt's halves, at the positions that the method states.
+
+        Under M-RoPE every token keeps its own three ids, whatever the method states: there is no way to close gaps
+        in a grid, and all ports to such models slice the original ids.
+        """
+        span, device = video.span, video.features.device
+        before, after = torch.arange(span.start, device=device), torch.arange(span.stop, video.rows, device=device)
+        stood = torch.cat([before, span.start + compressed.position, after])  # rows of the uncompressed sequence
+        if video.axes is not None:
+            # As `generate` counts on: behind the last row, also where a slow video's times run past the text.
+            positions, following = video.axes[stood], int(video.axes[-1].max()) + 1
+        elif method.positions == "original":
+            positions, following = stood, video.rows
         else:
-            full = start + kept + 1 + end
-            positions = torch.arange(full, device=device)
+            positions, following = torch.arange(len(stood), device=device), len(stood)
         return Sequence(
-            embeds=embeds,
+            embeds=torch.cat([video.prefix, compressed.tokens, video.newline, video.suffix]),
             positions=positions,
-            span=slice(start, start + kept),
+            span=slice(span.start, span.start + len(compressed)),
             flat=compressed.position,
             video=video,
             method=method,
             budget=budget,
-            next_position=full,
+            next_position=following,
         )
 
     def audit(self, state: Prefilled, sample: int, video: VideoTokens, asked: Plan, decoded: int) -> Spent:
         """What sample number `sample` really spent, from the layers' own row counts."""
-        text = len(video.prefix) + 1 + len(video.suffix)  # the newline token counts as text
+        text = video.rows - len(video)  # the newline token counts as text
         layers = [layout.computed[sample] for layout in state.layouts]
         fed = [layout.fed[sample] for layout in state.layouts]
         steps = state.visible[: max(decoded - 1, 0)]  # samples that ended early still ride along in a batch
@@ -226,9 +305,8 @@ class Backbone(ABC):
 
         def flops(prefill: list[int], fed: list[int], decode: list[list[int]], compressor: int) -> Flops:
             return sample_flops(
-                self.vision_shape,
                 self.decoder_shape,
-                frames=video.frames,
+                vision=self.vision_shape.video(video.frames, video.grid),
                 compressor=compressor,
                 prefill_rows=[text + n for n in prefill],
                 fed_rows=[text + n for n in fed],
@@ -237,7 +315,7 @@ class Backbone(ABC):
 
         compressor = (
             asked.method.compressor_flops(video, asked.budget)
-            + self._encoder_flops(asked.method, video)
+            + self.encoder_flops(asked.method, video)
             + sum(state.sequences[sample].lookups)
         )
         full = [len(video)] * len(layers)
@@ -257,10 +335,11 @@ class Backbone(ABC):
             flops_full=flops(full, full, [full] * len(visible), 0),
         )
 
-    def _encoder_flops(self, method: Method, video: VideoTokens) -> int:
+    def encoder_flops(self, method: Method, video: VideoTokens) -> int:
         """What the vision tower computes for this method besides the features."""
-        captured = {"received_attention": self.vision_shape.received_attention(video.frames), "keys": 0, "patches": 0}
-        return sum(captured[need] for need in method.needs)
+        if "received_attention" not in method.needs:  # keys and patches are there anyway
+            return 0
+        return self.vision_shape.received_attention(video.frames, video.grid)
 
     def penalised(self, prompt: str) -> tuple[Tensor, Tensor, Tensor]:
         """The ids that a repetition penalty sees: the prompt's, the video placeholder among them."""
@@ -281,7 +360,8 @@ def compress_video(method: Method, video: VideoTokens, budget: int) -> Compresse
             f"{type(method).__name__}.compress changed the dtype to {out.tokens.dtype}, "
             f"expected {video.features.dtype}: cast scores, not features"
         )
-    return out
+    # Where positions are three axes, a row may not stand behind one of a later place: ports sort, too.
+    return out if video.axes is None else out.in_raster_order()
 
 
 __all__ = ["Answer", "Backbone", "Encoded", "Generated", "VideoRequest"]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.masking_utils import create_causal_mask
 
+from cacovid.attention import rotary_tables
 from cacovid.errors import MethodError
 from cacovid.flops import DecoderShape
 from cacovid.method import Method
@@ -29,7 +30,7 @@ class Sequence:
     """One sample inside the LLM: which rows hold which video tokens, and at which positions. L rows."""
 
     embeds: Float[Tensor, "L D"]
-    positions: Int64[Tensor, " L"]
+    positions: Int64[Tensor, "L ..."]  # position ids: one a row, or (time, height, width) under M-RoPE
     span: slice  # rows that hold video tokens
     flat: Int64[Tensor, " K"]  # flat position that each of them stands for
     video: VideoTokens
@@ -92,9 +93,9 @@ class Decoder:
         self.layers: Any = model.layers
         self.shape = DecoderShape.from_config(self.config)
 
-    def rotary(self, positions: Int64[Tensor, " L"]) -> tuple[Float[Tensor, "L d"], Float[Tensor, "L d"]]:
+    def rotary(self, positions: Int64[Tensor, "L ..."]) -> tuple[Float[Tensor, "L d"], Float[Tensor, "L d"]]:
         """Rotary tables (cos, sin) at `positions`, in the model's dtype."""
-        cos, sin = self.model.rotary_emb(self.lm_head.weight[:1], positions[None])
+        cos, sin = rotary_tables(self.model.rotary_emb, self.lm_head.weight[:1], positions[None])
         return cos[0], sin[0]
 
     @torch.inference_mode()
@@ -141,7 +142,7 @@ class Decoder:
         hidden = self.model.embed_tokens(tokens[:, None])
         device = hidden.device
         positions = torch.tensor([[s.next_position + step] for s in state.sequences], device=device)
-        rotary = self.model.rotary_emb(hidden, positions)
+        rotary = rotary_tables(self.model.rotary_emb, hidden, positions)
         inputs: dict[int, Tensor] = {}
         read: list[list[int]] = []
         for index, layer in enumerate(self.layers):
@@ -169,7 +170,7 @@ class Decoder:
         hidden, valid = pad_left(rows)
         positions, _ = pad_left([s.positions for s in sequences])
         mask = create_causal_mask(config=self.config, inputs_embeds=hidden, attention_mask=valid, past_key_values=None)
-        return hidden, valid, mask, self.model.rotary_emb(hidden, positions)
+        return hidden, valid, mask, rotary_tables(self.model.rotary_emb, hidden, positions)
 
     def _ask(
         self, hook: str, sequences: list[Sequence], layer: int, inputs: dict[int, Tensor], current: Tensor

@@ -5,10 +5,13 @@ from pathlib import Path
 import torch
 
 import cacovid
+from cacovid.backbones.base import Backbone
+from cacovid.backbones.checkpoint import read_config
 from cacovid.backbones.llava_onevision import LlavaOnevision
-from cacovid.errors import DeviceError
+from cacovid.backbones.qwen2_5_vl import Qwen2_5_VL
+from cacovid.errors import CheckpointError, DeviceError
 
-BACKBONES: dict[str, type[LlavaOnevision]] = {LlavaOnevision.family: LlavaOnevision}
+BACKBONES: dict[str, type[Backbone]] = {cls.family: cls for cls in (LlavaOnevision, Qwen2_5_VL)}
 
 TESTBED = Path(cacovid.__file__).parent / "testbed" / "checkpoint"
 """The shipped test-bed checkpoint: what `pretrained=testbed` means."""
@@ -19,6 +22,14 @@ def checkpoint_folder(pretrained: str) -> str:
     return str(TESTBED) if pretrained == "testbed" else pretrained
 
 
+def family_of(source: str, revision: str | None = None) -> type[Backbone]:
+    """The adapter for a checkpoint folder or hub id. Raises CheckpointError for one that none reads."""
+    kinds = {cls.model_type: cls for cls in BACKBONES.values()}
+    if (kind := read_config(source, revision).model_type) not in kinds:
+        raise CheckpointError(f"{source} is a {kind} checkpoint, expected one of {', '.join(kinds)}")
+    return kinds[kind]
+
+
 def load_backbone(
     family: str,
     pretrained: str,
@@ -27,10 +38,14 @@ def load_backbone(
     dtype: str = "auto",
     attn_implementation: str = "sdpa",
     revision: str | None = None,
-) -> LlavaOnevision:
-    """Load a checkpoint. `auto` is the first CUDA device if there is one.
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+) -> Backbone:
+    """Load a checkpoint; with family `auto` as what its config says that it is. Device `auto` is the first CUDA device
+    if there is one.
 
     On a CPU dtype `auto` is float32: half precision is slow there, and rounds otherwise.
+    `min_pixels` and `max_pixels`: see `Backbone.limit_pixels`.
     Raises DeviceError for a device or attention backend that is not there, CheckpointError.
     """
     if device == "auto":
@@ -52,10 +67,13 @@ def load_backbone(
             raise DeviceError(
                 "attn_implementation=flash_attention_2 needs a CUDA device and the package flash-attn; use sdpa"
             )
-    return BACKBONES[family].load(
-        checkpoint_folder(pretrained),
+    source = checkpoint_folder(pretrained)
+    backbone = (family_of(source, revision) if family == "auto" else BACKBONES[family]).load(
+        source,
         device=device,
         dtype="float32" if dtype == "auto" and kind == "cpu" else dtype,
         attn_implementation=attn_implementation,
         revision=revision,
     )
+    backbone.limit_pixels(min_pixels, max_pixels)
+    return backbone

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from cacovid.backbones.loading import load_backbone
     from cacovid.training.blind import blind_filter
 
-    backbone = load_backbone("llava_ov", args.pretrained, device=args.device, dtype=args.dtype)
+    backbone = load_backbone("auto", args.pretrained, device=args.device, dtype=args.dtype)
     kept, total = blind_filter(backbone, args.file, args.out, right=args.right, max_new_tokens=args.max_new_tokens)
     print(f"{kept} of {total} questions kept in {args.out}; the others were answered right without the video")
     return 0

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from cacovid.budget import BudgetMode
 from cacovid.errors import BudgetError, FloorError, MethodError
-from cacovid.sizes import LLAVA_ONEVISION, TEXT, synthetic_video
+from cacovid.sizes import SIZES, TEXT, synthetic_video
 
 if TYPE_CHECKING:
     from cacovid.flops import DecoderShape
@@ -15,11 +15,9 @@ if TYPE_CHECKING:
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
     parser = commands.add_parser("budgets", help="what r means for every method, and what it costs, as Markdown")
-    parser.add_argument(
-        "--llm", choices=sorted(LLAVA_ONEVISION), default="qwen2-7b", help="sizes (default: %(default)s)"
-    )
-    parser.add_argument("--frames", type=int, default=32)
-    parser.add_argument("--side", type=int, default=14, help="side of the pooled grid (default: %(default)s)")
+    parser.add_argument("--llm", choices=sorted(SIZES), default="qwen2-7b", help="sizes (default: %(default)s)")
+    parser.add_argument("--frames", type=int, default=32, help="of the video (default: %(default)s)")
+    parser.add_argument("--side", type=int, help="side of a square grid of tokens (default: the model's own grid)")
     parser.add_argument("--retention", type=float, nargs="+", default=[0.25, 0.2, 0.15, 0.1])
     parser.add_argument("--methods", nargs="+", help="names, with fields as name:field=value,... (default: all)")
     parser.set_defaults(run=run)
@@ -29,12 +27,13 @@ def run(args: argparse.Namespace) -> int:
     """Print a row for each method, mode and ratio."""
     from cacovid.registry import method_names
 
-    shape = LLAVA_ONEVISION[args.llm].decoder
-    video = synthetic_video(args.frames, args.side, shape.width)
+    sizes = SIZES[args.llm]
+    shape = sizes.decoder
+    video = synthetic_video(sizes.token_frames(args.frames), args.side or sizes.grid, shape.width)
     print(
-        f"Shares of {len(video)} video tokens ({args.frames} x {args.side**2}) in %, {args.llm}, {TEXT} prompt tokens: "
-        f"entering the LLM / left after the last cut / average over its layers / FLOPs of prefill and compressor, as "
-        f"the share of tokens that costs as much when cut before the LLM.\n"
+        f"Shares of {len(video)} video tokens ({video.frames} x {video.tokens_per_frame}) in %, {args.llm}, "
+        f"{TEXT} prompt tokens: entering the LLM / left after the last cut / average over its layers / "
+        f"FLOPs of prefill and compressor, as the share of tokens that costs as much when cut before the LLM.\n"
     )
     print("| method | budget | " + " | ".join(f"r = {100 * r:g}" for r in args.retention) + " |")
     print("|---" * (2 + len(args.retention)) + "|")
@@ -71,10 +70,10 @@ def realised(
         return f"floor {100 * error.floor:.1f}"
     except (BudgetError, MethodError) as error:
         return " ".join(str(error).split("; ")[0].split())
-    cost = Cost(shape, len(video.prefix) + 1 + len(video.suffix))
+    cost = Cost(shape, video.rows - len(video))
     average = sum(schedule) / len(schedule)
     met = {"entering": schedule[0], "kept": schedule[-1], "layer_average": average}.get(chosen.measure, chosen.asked)
     if met > chosen.asked + chosen.slack + 0.5:
         return f"floor {100 * met / len(video):.1f}"
-    equivalent = cost.tokens(cost.prefill(schedule) + compressor, 2 * len(video))
+    equivalent = cost.tokens(cost.prefill(schedule, chosen.method.fed(schedule)) + compressor, 2 * len(video))
     return " / ".join(f"{100 * n / len(video):.1f}" for n in (schedule[0], schedule[-1], average, equivalent))

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         name, _, settings = text.partition(":")
         contestants.append(Contestant(text, name, parse_settings(settings.split(",") if settings else [])))
     study = Study(args.videos, args.sets, args.keep, args.retention, seed=args.seed)
-    backbone = load_backbone("llava_ov", args.pretrained, device=args.device)
+    backbone = load_backbone("auto", args.pretrained, device=args.device)
     run_study(backbone, contestants, study, args.out)
     print(f"{args.out}; its table: python -m analysis contribution {args.out}")
     return 0

@@ -57,13 +57,19 @@ def _questions(seed: tuple[int, int]) -> "list[Question]":
     return make_questions(make_scene(seed))
 
 
-def cells(question: "Question", indices: tuple[int, ...], grid: tuple[int, int]) -> NDArray[np.bool_] | None:
-    """(F, S) cells that hold the answer; None unless frames and grid are those that the test bed's cells mean."""
+def cells(
+    question: "Question", indices: tuple[int, ...], grid: tuple[int, int], merged: int = 1
+) -> NDArray[np.bool_] | None:
+    """(F, S) cells that hold the answer; None unless frames and grid are those that the test bed's cells mean.
+
+    `merged` frames are one frame of tokens.
+    """
     from cacovid.testbed.render import moment_frames
     from cacovid.testbed.scene import GRID
 
     if list(indices) != moment_frames() or grid != (GRID, GRID):
         return None
-    out = np.zeros((len(indices), GRID * GRID), dtype=np.bool_)
-    out[tuple(np.array(question.evidence).T)] = True
+    out = np.zeros((-(-len(indices) // merged), GRID * GRID), dtype=np.bool_)
+    frames, patches = np.array(question.evidence).T
+    out[frames // merged, patches] = True
     return out

@@ -19,7 +19,6 @@ examples:
       --pretrained llava-hf/llava-onevision-qwen2-7b-ov-hf -o holiday.png
   python -m cacovid inspect test-000003-digit --method attention_topk --retention 0.25 --set layer=2
 """
-FAMILY = "llava_ov"
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -134,7 +133,7 @@ def _load(args: argparse.Namespace) -> "Backbone":
     from cacovid.backbones import load_backbone
 
     logging.disable_progress_bar()
-    return load_backbone(FAMILY, args.pretrained, device=args.device, dtype=args.dtype, attn_implementation=args.attn)
+    return load_backbone("auto", args.pretrained, device=args.device, dtype=args.dtype, attn_implementation=args.attn)
 
 
 def _answer(backbone: "Backbone", method: "Method", clip: "Clip", question: str, limit: int) -> "Answer":
@@ -142,7 +141,7 @@ def _answer(backbone: "Backbone", method: "Method", clip: "Clip", question: str,
 
     content = [{"type": "video"}, {"type": "text", "text": question}]
     prompt = backbone.template([{"role": "user", "content": content}])
-    request = VideoRequest(clip.frames, prompt, clip.sha256)
+    request = VideoRequest(clip.frames, prompt, clip.sha256, clip.rate)
     return backbone.answer([request], method, max_new_tokens=limit)[0]
 
 
@@ -157,10 +156,11 @@ def _look(
 ) -> "Look":
     from cacovid.commands import evidence, look
 
+    every = backbone.merged_frames  # the first of the frames that are one frame of tokens stands for it
     return look.Look(
-        frames=clip.frames,
-        indices=clip.indices,
-        seconds=clip.seconds,
+        frames=clip.frames[::every],
+        indices=clip.indices[::every],
+        seconds=clip.seconds[::every],
         grid=answer.grid,
         covered=look.covered_share(backbone.model.config),
         fates=look.fates(answer, answer.grid),
@@ -170,5 +170,5 @@ def _look(
         video=Path(args.video).name,
         question=question,
         answer=answer.text,
-        evidence=evidence.cells(known, clip.indices, answer.grid) if known else None,
+        evidence=evidence.cells(known, clip.indices, answer.grid, every) if known else None,
     )

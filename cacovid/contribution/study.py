@@ -91,7 +91,7 @@ def _measure(
     for doc in group:
         content = [{"type": "video"}, {"type": "text", "text": doc["prompt"]}]
         prompt = backbone.template([{"role": "user", "content": content}])
-        video = backbone.encode([VideoRequest(clip.frames, prompt, clip.sha256)], needs)[0]
+        video = backbone.encode([VideoRequest(clip.frames, prompt, clip.sha256, clip.rate)], needs)[0]
         if (video.frames, video.tokens_per_frame) != (MOMENTS, CELLS):
             raise StudyError(
                 f"the LLM sees {video.frames} frames of {video.tokens_per_frame} tokens; the test bed's evidence is "

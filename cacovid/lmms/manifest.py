@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lmms_eval.models.registry_v2 import ModelManifest
 
-FAMILIES = ("llava_ov",)
+FAMILIES = ("llava_ov", "qwen2_5_vl")  # as `cacovid.backbones.BACKBONES`, without importing torch
 
 
 def manifests() -> "list[ModelManifest]":

@@ -9,7 +9,7 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.protocol import ChatMessages
 from PIL import Image
 
-from cacovid.backbones import LlavaOnevision
+from cacovid.backbones import Backbone
 from cacovid.errors import PromptError
 from cacovid.runs.sample import Modality
 
@@ -71,7 +71,7 @@ class Prompt:
     images: list[Image.Image]
 
 
-def build_prompt(messages: list[dict[str, Any]], backbone: LlavaOnevision) -> Prompt:
+def build_prompt(messages: list[dict[str, Any]], backbone: Backbone) -> Prompt:
     """Template the messages and collect their media.
 
     Raises PromptError for two videos, a video beside images, sound, a video segment, or placeholders written in

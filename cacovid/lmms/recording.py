@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from cacovid.backbones import LlavaOnevision, checkpoint_folder
+from cacovid.backbones import Backbone, checkpoint_folder
 from cacovid.compose import Composed
 from cacovid.lmms.arguments import Arguments
 from cacovid.lmms.generation import Generation
@@ -26,7 +26,7 @@ def open_run(
     *,
     method: str,
     settings: Method,
-    backbone: LlavaOnevision,
+    backbone: Backbone,
     arguments: Arguments,
     frames: int,
     simple: bool,
@@ -49,6 +49,7 @@ def open_run(
         device=backbone.device.type,
         frames=frames,
         sampling=arguments.sampling,
+        pixels=backbone.pixel_limits,
         form="simple" if simple else "chat",
         batch_size=arguments.batch_size,
         task=first.task,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cacovid.backbones import LlavaOnevision
+from cacovid.backbones import Backbone
 from cacovid.clock import StageClock
 from cacovid.lmms.generation import Generation
 from cacovid.lmms.prompt import Prompt
@@ -21,7 +21,7 @@ class Plain:
 
 
 @torch.inference_mode()
-def answer_uncompressed(backbone: LlavaOnevision, prompt: Prompt, generation: Generation) -> Plain:
+def answer_uncompressed(backbone: Backbone, prompt: Prompt, generation: Generation) -> Plain:
     """Greedy answer to a prompt with images or without any media; the text ends before a stop string."""
     model, processor = backbone.model, backbone.processor
     clock = StageClock(backbone.device)

@@ -67,6 +67,14 @@ class CaCoVID(Method):
                 f"policy={self.policy!r} was made for an LLM of width {policy.width}, this one has width {width}; "
                 f"give a policy that was trained for it"
             )
+        if policy.counts_axes != (video.axes is not None):
+            wanted, got = (
+                ("three axes", "one number a row") if policy.counts_axes else ("one number a row", "three axes")
+            )
+            raise MethodError(
+                f"policy={self.policy!r} was made for a {policy.text_config.model_type} with positions of {wanted}, "
+                f"this LLM has {got}; give a policy that was trained for it"
+            )
         quota = quota_of(video, budget, self.retention, self._habit(policy.habit))
         return Compressed.keep(video, choose(policy, video, quota))
 
@@ -80,12 +88,11 @@ class CaCoVID(Method):
         if budget >= len(video):
             return 0
         policy = self._policy(video)
-        rows = len(video.prefix) + len(video) + 1 + len(video.suffix)
         heads = (
             len(video) * _products(policy.token_compress),
             video.frames * _products(policy.frame_compress),
         )
-        return DecoderShape.from_config(policy.text_config).layer(rows, rows) + sum(heads)
+        return DecoderShape.from_config(policy.text_config).layer(video.rows, video.rows) + sum(heads)
 
 
 def quota_of(video: VideoTokens, budget: int, retention: float, habit: Habit) -> Quota:
@@ -96,9 +103,7 @@ def quota_of(video: VideoTokens, budget: int, retention: float, habit: Habit) ->
 
 def choose(policy: CompressionPolicy, video: VideoTokens, quota: Quota) -> Int64[Tensor, " K"]:
     """The flat positions that a policy keeps of a video, ascending."""
-    embeds = torch.cat([video.prefix, video.flat, video.newline, video.suffix])
-    span = slice(len(video.prefix), len(video.prefix) + len(video))
-    token_logits, frame_logits = policy(embeds[None], span, video.frames)
+    token_logits, frame_logits = policy(video.embeds[None], video.span, video.frames, video.axes)
     return positions_of(select(token_logits, frame_logits, quota), quota.keep)[0]
 
 

@@ -6,9 +6,11 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig
+
+from cacovid.attention import rotary_tables
 
 Attention = Literal["bidirectional", "causal"]
 
@@ -86,16 +88,22 @@ class CompressionPolicy(nn.Module):
         """D, the width of the embeddings that it reads."""
         return self.layernorm.weight.numel()
 
+    @property
+    def counts_axes(self) -> bool:
+        """Whether its LLM's positions are three axes (M-RoPE)."""
+        return "mrope_section" in (getattr(self.text_config, "rope_parameters", None) or {})
+
     def forward(
-        self, embeds: Float[Tensor, "B L D"], span: slice, frames: int
+        self, embeds: Float[Tensor, "B L D"], span: slice, frames: int, axes: Int64[Tensor, "L 3"] | None = None
     ) -> tuple[Float[Tensor, "B N 2"], Float[Tensor, "B T 2"]]:
         """Token logits and frame logits, columns (drop, keep), float32.
 
         embeds: prompt prefix, video, newline and suffix, at their original positions; `span`: the rows of the
-        video, `frames` * S of them. Every row of the batch has the same layout (no padding).
+        video, `frames` * S of them; `axes`: their position ids under M-RoPE. Every row of the batch has the same
+        layout (no padding).
         """
-        positions = torch.arange(embeds.shape[1], device=embeds.device)[None]
-        cos_sin = self.rotary(embeds, positions)
+        positions = torch.arange(embeds.shape[1], device=embeds.device) if axes is None else axes
+        cos_sin = rotary_tables(self.rotary, embeds, positions[None])
         # No `position_ids`: FlashAttention would take gaps in them for packed sequences.
         out = self.layers[0](embeds, attention_mask=None, position_embeddings=cos_sin)
         video = (out if isinstance(out, Tensor) else out[0])[:, span].float()  # (B, N, D)

@@ -33,6 +33,7 @@ class RunSettings:
     device: str  # "cpu" or "cuda"
     frames: int
     sampling: str
+    pixels: tuple[int, int] | None = None  # least and largest area of a frame, where a family keeps its resolution
     form: str  # request form of lmms-eval: "simple" or "chat"
     batch_size: int
     task: str

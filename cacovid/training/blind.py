@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from cacovid.backbones import LlavaOnevision
+from cacovid.backbones import Backbone
 from cacovid.training.problems import Problem, load_rows, problem_of
 from cacovid.training.rewards import reward
 
 
 @torch.inference_mode()
-def blind_reply(backbone: LlavaOnevision, problem: Problem, max_new_tokens: int) -> str:
+def blind_reply(backbone: Backbone, problem: Problem, max_new_tokens: int) -> str:
     """The stock model's greedy reply to the question's text alone."""
     prompt = backbone.template([{"role": "user", "content": [{"type": "text", "text": problem.text}]}])
     inputs = backbone.tokenizer(prompt, return_tensors="pt").to(backbone.device)
@@ -23,7 +23,7 @@ def blind_reply(backbone: LlavaOnevision, problem: Problem, max_new_tokens: int)
 
 
 def blind_filter(
-    backbone: LlavaOnevision, file: Path, out: Path, *, right: float = 0.5, max_new_tokens: int = 16
+    backbone: Backbone, file: Path, out: Path, *, right: float = 0.5, max_new_tokens: int = 16
 ) -> tuple[int, int]:
     """Write the rows of `file` that are answered wrong without the video to `out`; (rows kept, rows asked).
 

@@ -34,16 +34,14 @@ class Question:
         self.remember = remember
         self.rate = rate.start
         # Inference tensors cannot take part in a backward pass; copies can.
-        rows = torch.cat([video.prefix, video.flat, video.newline, video.suffix])
-        self.embeds = rows.clone()[None]
-        self.span = slice(len(video.prefix), len(video.prefix) + len(video))
+        self.embeds = video.embeds.clone()[None]
         self.old: Logits | None = None
         self.memory = _Memory()
         self.rollouts: Rollouts | None = None
 
     def logits(self, policy: CompressionPolicy) -> Logits:
         """The policy's logits now; those of the first iteration are kept."""
-        tokens, frames = policy(self.embeds, self.span, self.video.frames)
+        tokens, frames = policy(self.embeds, self.video.span, self.video.frames, self.video.axes)
         if self.old is None:
             self.old = (tokens[0].detach(), frames[0].detach())
         return tokens[0], frames[0]

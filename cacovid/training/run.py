@@ -97,7 +97,7 @@ def train(run: Run) -> Path:
     accelerator = Accelerator(cpu=run.device == "cpu")
     device = str(accelerator.device) if run.device == "auto" else run.device
     backbone = load_backbone(
-        "llava_ov", run.pretrained, device=device, dtype=run.dtype, attn_implementation=run.attn_implementation
+        "auto", run.pretrained, device=device, dtype=run.dtype, attn_implementation=run.attn_implementation
     )
     folder = Path(run.out)
     Trainer(backbone, *questions(run.data), folder, run.settings, accelerator).train()

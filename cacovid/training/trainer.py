@@ -15,14 +15,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from cacovid.backbones.base import Backbone, VideoRequest
+from cacovid.backbones.base import Backbone
 from cacovid.budget import tokens_to_keep
 from cacovid.policy.checkpoint import save_policy
 from cacovid.policy.method import choose, quota_of
 from cacovid.policy.network import CompressionPolicy, Habit
-from cacovid.records import VideoTokens
 from cacovid.training.answering import Ask, answer_all, log_probabilities
-from cacovid.training.encoded import EncodedVideos
+from cacovid.training.encoded import EncodedVideo, EncodedVideos
 from cacovid.training.problems import Problem
 from cacovid.training.question import Question
 from cacovid.training.record import Record
@@ -201,11 +200,12 @@ class Trainer:
         content = [{"type": "video"}, {"type": "text", "text": problem.text}]
         prompt = self.backbone.template([{"role": "user", "content": content}])
 
-        def encode() -> VideoTokens:
+        def encode() -> EncodedVideo:
             clip = read_clip(problem.video, self.backbone.frames)
-            return self.backbone.encode([VideoRequest(clip.frames, prompt, clip.sha256)], frozenset())[0]
+            return EncodedVideo(self.backbone.encode_frames(clip.frames, frozenset()), clip.sha256, clip.rate)
 
-        video = self.backbone.with_prompt(self.encoded.get(problem.video, encode), prompt)
+        found = self.encoded.get(problem.video, encode)
+        video = self.backbone.ask(found.encoded, prompt, found.clip, found.rate)
         return Question(problem, prompt, video, self.settings.rate, self.settings.memory)
 
     def _worth(self, asks: list[Ask], problems: list[Problem]) -> list[list[float]]:

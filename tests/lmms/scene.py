@@ -7,6 +7,7 @@ import av
 import numpy as np
 
 from tiny import tiny_model, tiny_processor
+from tiny_qwen import tiny_qwen_model, tiny_qwen_processor
 
 TASK = """\
 task: {name}
@@ -45,9 +46,13 @@ def results(doc, results):
 """
 
 
-def save_checkpoint(folder: Path) -> Path:
-    tiny_model().save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
+def save_checkpoint(folder: Path, family: str = "llava_ov") -> Path:
+    model, processor = {
+        "llava_ov": (tiny_model, tiny_processor),
+        "qwen2_5_vl": (tiny_qwen_model, tiny_qwen_processor),
+    }[family]
+    model().save_pretrained(folder)
+    processor().save_pretrained(folder)
     return folder
 
 

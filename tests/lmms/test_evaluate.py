@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from lmms.conftest import World
-from lmms.scene import TASK, UTILS, document, make_video, write_task
+from lmms.scene import TASK, UTILS, document, make_video, save_checkpoint, write_task
 from PIL import Image
 
-from cacovid.backbones import Backbone, LlavaOnevision, VideoRequest
+from cacovid.backbones import Backbone, LlavaOnevision, VideoRequest, load_backbone
 from cacovid.lmms.arguments import ArgumentError
 from cacovid.records import VideoTokens
 from cacovid.registry import build_method
@@ -71,7 +71,7 @@ def test_every_kind_of_request_in_both_forms(world: World, tmp_path: Path) -> No
     audit = chat["samples"]["small"][0]["token_counts"][0]
     assert audit["spent"]["video_tokens"] == 64 and audit["spent"]["kept"] == 16 == len(audit["kept"])
     assert audit["spent"]["layers"] == [16] * 4 and audit["spent"]["retention"] == 0.25
-    assert set(audit["seconds"]) == {"read", "vision", "compress", "prefill", "decode"}
+    assert set(audit["seconds"]) == {"read", "waited", "vision", "compress", "prefill", "decode"}
     assert chat["samples"]["small"][4]["token_counts"][0]["failure"]["reason"] == "truncated"
     assert rows[1]["seconds"]["read"] == 0.0 < rows[0]["seconds"]["read"], "the same video is decoded once"
     assert chat["throughput"]["total_gen_tokens"] == sum(r["output_tokens"] or 0 for r in rows)
@@ -105,6 +105,32 @@ def test_answers_are_those_of_the_backbone_and_the_stock_model(world: World, tmp
         ids = backbone.model.generate(**inputs, do_sample=False, max_new_tokens=4)
     text = backbone.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     assert out[2] == text.split("\n\n")[0]
+
+
+@pytest.mark.parametrize("store", ["off", "disk"])
+def test_the_other_family_answers_alike(world: World, tmp_path: Path, store: str) -> None:
+    pretrained = str(save_checkpoint(tmp_path / "checkpoint", "qwen2_5_vl"))
+    settings = {"pretrained": pretrained, "max_pixels": 1024, "store": store, "store_dir": str(tmp_path / "store")}
+    documents = mixed(world)
+    if store == "disk":  # what an earlier method left there
+        world.evaluate(tmp_path / "other", documents, model="uniform_qwen2_5_vl", settings=settings)
+    out = answers(world.evaluate(tmp_path, documents, model="random_qwen2_5_vl", settings=settings))
+    backbone = load_backbone("qwen2_5_vl", pretrained, device="cpu", max_pixels=1024)
+    clip = read_clip(world.videos[1], 4)
+    content: list[dict[str, Any]] = [{"type": "video"}, {"type": "text", "text": "What is number 7?"}]
+    (direct,) = backbone.answer(
+        [VideoRequest(clip.frames, backbone.template([{"role": "user", "content": content}]), clip.sha256, clip.rate)],
+        build_method("random", retention=0.25),
+        max_new_tokens=4,
+        stop_strings=("\n\n",),
+    )
+    assert out[7] == direct.text and clip.rate == pytest.approx(4 / 3, rel=0.1), "4 frames of 3 seconds"
+    rows, run = journal(tmp_path), record(tmp_path)
+    assert [r["modality"] for r in rows] == ["video", "video", "image", "text", "video", None, "video", "video"]
+    assert [r["doc_id"] for r in rows if r["failure"]] == [4, 5, 6]
+    assert rows[0]["grid"] == [2, 4, 4] and rows[0]["spent"]["kept"] == 8, "two pairs of frames of 32 x 32 pixels"
+    assert run["settings"]["backbone"] == "qwen2_5_vl" and run["settings"]["pixels"] == [1024, 1024]
+    assert set(rows[7]["seconds"]) & {"read", "store"} == {"store" if store == "disk" else "read"}
 
 
 def test_batches_change_nothing_and_are_their_own_run(world: World, tmp_path: Path) -> None:

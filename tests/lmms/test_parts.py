@@ -19,7 +19,7 @@ from lmms_eval.filters.selection import TakeFirstFilter
 from PIL import Image
 
 from cacovid import registry
-from cacovid.backbones import LlavaOnevision
+from cacovid.backbones import BACKBONES, LlavaOnevision
 from cacovid.errors import BudgetError, CheckpointError, DeviceError, MethodError, PromptError
 from cacovid.lmms import command, manifest, tasks_dir
 from cacovid.lmms.arguments import ArgumentError, Arguments, convert, parse_arguments
@@ -32,7 +32,9 @@ from cacovid.lmms.scoring import Score, score
 
 def test_an_id_for_every_method_without_torch() -> None:
     ids = [m.model_id for m in manifest.manifests()]
-    assert ids == [f"{name}_llava_ov" for name in registry.method_names()] and "full_llava_ov" in ids
+    assert set(manifest.FAMILIES) == set(BACKBONES)
+    assert ids == [f"{name}_{family}" for name in registry.method_names() for family in manifest.FAMILIES]
+    assert {"full_llava_ov", "cacovid_qwen2_5_vl"} <= set(ids)
     code = (
         "import sys, lmms_eval.models as m, cacovid.lmms as c; assert c.tasks_dir().is_dir()\n"
         "assert 'full_llava_ov' in m.list_available_models(); assert 'torch' not in sys.modules"
@@ -248,12 +250,18 @@ def test_a_scorer_that_may_cost_money_or_fails_is_left_to_lmms_eval() -> None:
 def test_evidence_recall() -> None:
     import torch
 
-    answer: Any = SimpleNamespace(kept=torch.tensor([0, 5, 7]), spent=SimpleNamespace(video_tokens=8))
+    def kept(positions: list[int], tokens: int) -> Any:
+        spent = SimpleNamespace(video_tokens=tokens)
+        return SimpleNamespace(kept=torch.tensor(positions), spent=spent, grid=(2, 2))
+
+    answer = kept([0, 5, 7], 8)
     document = {"evidence": [[0, 0], [1, 1], [1, 2]], "evidence_frames": [0, 9], "evidence_patches": 4}
     assert evidence_recall(document, (0, 9), answer) == pytest.approx(2 / 3)
     assert evidence_recall(document, (0, 8), answer) is None, "other frames: the cells mean nothing"
     assert evidence_recall({**document, "evidence_patches": 5}, (0, 9), answer) is None
     assert evidence_recall({}, (0, 9), answer) is None
+    pairs = {**document, "evidence_frames": [0, 9, 12], "evidence": [[0, 0], [1, 0], [1, 1], [2, 3]]}
+    assert evidence_recall(pairs, (0, 9, 12), kept([0, 7], 8)) == pytest.approx(2 / 3), "two frames are one of tokens"
 
 
 def test_inside_the_command_errors_end_the_process(

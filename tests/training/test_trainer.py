@@ -13,13 +13,13 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cacovid.policy.checkpoint import load_policy
-from cacovid.records import VideoTokens
 from cacovid.training.answering import Ask, answer_all, log_probabilities
-from cacovid.training.encoded import EncodedVideos
+from cacovid.training.encoded import EncodedVideo, EncodedVideos
 from cacovid.training.problems import Problem
 from cacovid.training.sampling import Sampler
 from cacovid.training.settings import Optimisation, Settings, Validation
 from cacovid.training.trainer import Trainer
+from cacovid.video import read_clip
 
 SETTINGS = Settings(
     steps=4,
@@ -180,8 +180,8 @@ def test_a_video_is_encoded_once_for_all_its_questions(small, problems, tmp_path
     none = Trainer(small, problems, [], tmp_path, replace(SETTINGS, encoded_gib=0.0), Accelerator(cpu=True))
     first, expected = whole._ask(problems[0]), none._ask(other)
     calls: list[object] = []
-    encode = small.encode
-    monkeypatch.setattr(small, "encode", lambda *args: calls.append(args) or encode(*args))
+    encode = small.encode_frames
+    monkeypatch.setattr(small, "encode_frames", lambda *args: calls.append(args) or encode(*args))
     again = whole._ask(other)
     assert not calls
     none._ask(other)
@@ -192,14 +192,11 @@ def test_a_video_is_encoded_once_for_all_its_questions(small, problems, tmp_path
 
 
 def test_encoded_videos_stay_within_their_limit(small, problems) -> None:
-    def make() -> VideoTokens:
-        return (
-            Trainer(small, problems, [], Path(problems[0].video).parent / "x", SETTINGS, Accelerator(cpu=True))
-            ._ask(problems[0])
-            .video
-        )
+    def make() -> EncodedVideo:
+        clip = read_clip(problems[0].video, small.frames)
+        return EncodedVideo(small.encode_frames(clip.frames, frozenset()), clip.sha256, clip.rate)
 
-    size = make().features.nbytes
+    size = make().encoded.features.nbytes
     kept = EncodedVideos(2 * size)
     a, b = kept.get("a", make), kept.get("b", make)
     assert kept.get("a", make) is a
