@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from sweeps.commands import clean, collect, retry, run, status
+from sweeps.commands import clean, collect, latency, retry, run, status
 
 USER_ERROR, INTERRUPTED = 2, 130
 
@@ -16,7 +16,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (run, status, collect, retry, clean):
+    for module in (run, status, collect, retry, clean, latency):
         module.add_parser(commands)
     return parser
 
@@ -25,7 +25,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """As `parse_args`, but overrides may stand on both sides of options: `run +experiment=demo --dry frames=8`."""
     parser = build_parser()
     args, rest = parser.parse_known_args(argv)
-    if rest and (args.command != "run" or any(word.startswith("-") for word in rest)):
+    if rest and (args.command not in ("run", "latency") or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         args.overrides += rest
