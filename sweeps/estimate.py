@@ -12,7 +12,7 @@ from cacovid.errors import BudgetError, MethodError
 from cacovid.lmms.arguments import parse_arguments
 from cacovid.records import VideoTokens
 from cacovid.runs.digest import canonical, digest
-from cacovid.sizes import LLAVA_ONEVISION, TEXT, Sizes, synthetic_video
+from cacovid.sizes import SIZES, Sizes, synthetic_video
 from cacovid.solve import Cost
 from sweeps.cells import Cell
 from sweeps.jobs import Job
@@ -65,14 +65,16 @@ def estimate(plan: Plan, tflops: float | None = None) -> Estimate:
             for cell, flops in _llm(job, sizes, total):
                 total.llm += questions * flops / speed
                 if plan.sweep.store.kind == "off":
-                    total.vision += questions * sizes.vision.video(_frames(cell, sizes)) / speed
+                    total.vision += questions * sizes.vision.video(_frames(cell, sizes), sizes.grid) / speed
             if plan.sweep.store.kind != "off" and (group, job.shard.name) not in encoded:
                 encoded.add((group, job.shard.name))
                 videos = share(job, job.cells[0].task.videos)
                 if videos is None:
                     total.assumed.add(f"a video for every question of {job.cells[0].task.name}")
                 frames = _frames(job.cells[0], sizes)
-                total.vision += (questions if videos is None else videos) * sizes.vision.video(frames) / speed
+                total.vision += (
+                    (questions if videos is None else videos) * sizes.vision.video(frames, sizes.grid) / speed
+                )
         except _Unknown as error:
             total.unknown[str(error)] += len(job.cells)
     return total
@@ -105,9 +107,9 @@ def share(job: Job, whole: int | None) -> int | None:
 
 def _sizes(backbone: Backbone) -> Sizes:
     if backbone.sizes is not None:
-        if backbone.sizes not in LLAVA_ONEVISION:
-            raise ConfigError(f"sizes={backbone.sizes!r} of a backbone; known: {', '.join(LLAVA_ONEVISION)}")
-        return LLAVA_ONEVISION[backbone.sizes]
+        if backbone.sizes not in SIZES:
+            raise ConfigError(f"sizes={backbone.sizes!r} of a backbone; known: {', '.join(SIZES)}")
+        return SIZES[backbone.sizes]
     folder = checkpoint_folder(backbone.pretrained)
     if not Path(folder, "config.json").is_file():
         raise _Unknown(f"{backbone.pretrained}: its backbone has no sizes=, and it is no folder to read them from")
@@ -124,7 +126,8 @@ def _speed(backbone: Backbone, tflops: float | None) -> float:
 
 
 def _frames(cell: Cell, sizes: Sizes) -> int:
-    return int(cell.arguments.get("max_frames_num") or sizes.frames)
+    """Frames of tokens."""
+    return sizes.token_frames(int(cell.arguments.get("max_frames_num") or sizes.frames))
 
 
 def _llm(job: Job, sizes: Sizes, total: Estimate) -> Iterator[tuple[Cell, float]]:
@@ -141,8 +144,9 @@ def _llm(job: Job, sizes: Sizes, total: Estimate) -> Iterator[tuple[Cell, float]
 def _question(method: str, arguments: str, sizes: Sizes) -> float:
     """FLOPs in the LLM for model arguments as JSON text. Under another budget than nominal, as if r N tokens were in
     every layer: they cost about as much."""
-    given, shape, text = json.loads(arguments), sizes.decoder, TEXT + 1  # and the newline token
-    video = _video(given.get("max_frames_num") or sizes.frames, sizes.side, shape.width)
+    given, shape = json.loads(arguments), sizes.decoder
+    video = _video(sizes.token_frames(given.get("max_frames_num") or sizes.frames), sizes.grid, shape.width)
+    text = video.rows - len(video)
     if given["budget"] == "nominal":
         layers = parse_arguments(method, given)[1].schedule(video, shape.layers)
     else:
@@ -152,5 +156,5 @@ def _question(method: str, arguments: str, sizes: Sizes) -> float:
 
 
 @cache
-def _video(frames: int, side: int, width: int) -> VideoTokens:
-    return synthetic_video(frames, side, width)
+def _video(frames: int, grid: tuple[int, int], width: int) -> VideoTokens:
+    return synthetic_video(frames, grid, width)
