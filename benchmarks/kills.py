@@ -2,7 +2,8 @@
 
 Four workers (two jobs of two) share a results folder and a store. In each run workers, supervisors and submitit's own
 processes get SIGKILL; the sweep is started again whenever it ends unfinished. At the end its samples must be those of
-one undisturbed run in a single process, row by row but for times: none twice, none missing. Exit status 1 otherwise.
+one undisturbed run in a single process, row by row but for times: none twice, none missing; its cells' metrics, too.
+Exit status 1 otherwise.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import psutil
 
 from cacovid.runs.files import read_lines, write_json
 from sweeps.cells import Cell
-from sweeps.folder import SCHEMA, Folder
+from sweeps.folder import SCHEMA, Folder, states
 from sweeps.jobs import Job
 from sweeps.launch import launch
 from sweeps.settings import Backbone, Executor, Store, Task
@@ -69,6 +70,11 @@ def answers(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
                 raise ValueError(f"document {row['doc_id']} is there twice, the second time in {path.parent}")
             found[key] = {name: value for name, value in row.items() if name not in ("seconds", "written")}
     return found
+
+
+def metrics(folder: Path) -> dict[str, dict[str, float | None] | None]:
+    """lmms-eval's numbers of every cell, by id; None for one that is not done."""
+    return {cell: state.metrics for cell, state in states(Folder(folder).read_events()).items()}
 
 
 def kill_one(folder: Path, role: str, choose: Callable[[list[psutil.Process]], psutil.Process]) -> bool:
@@ -137,7 +143,7 @@ def main() -> int:
     bad = 0
     with tempfile.TemporaryDirectory() as root:
         run(Path(root) / "whole", cells, Executor("debug", threads=1))
-        expected = answers(Path(root) / "whole")
+        expected, numbers = answers(Path(root) / "whole"), metrics(Path(root) / "whole")
         for number in range(args.runs):
             folder, seed = Path(root) / str(number), args.seed + number
             roles = random.Random(seed).choices(list(ROLES), weights=(3, 1, 1), k=args.kills)
@@ -145,13 +151,15 @@ def main() -> int:
             launches = disturbed(folder, cells, Executor("local", parallel=2, workers=2, threads=1), 2, killer)
             found = answers(folder)
             wrong = sum(found.get(key) != row for key, row in expected.items()) + len(found.keys() - expected.keys())
-            bad += bool(wrong)
+            equal = metrics(folder) == numbers
+            bad += bool(wrong) or not equal
             print(
-                f"run {number}: {len(found)} of {len(expected)} samples, {wrong} wrong; killed {dict(killer.killed)}, "
-                f"{launches} launches, {time.perf_counter() - start:.0f} s",
+                f"run {number}: {len(found)} of {len(expected)} samples, {wrong} wrong, "
+                f"metrics {'equal' if equal else 'DIFFER'}; killed {dict(killer.killed)}, {launches} launches, "
+                f"{time.perf_counter() - start:.0f} s",
                 flush=True,
             )
-    print(f"{args.runs - bad} of {args.runs} runs have exactly the samples of the undisturbed one")
+    print(f"{args.runs - bad} of {args.runs} runs have exactly the samples and metrics of the undisturbed one")
     return 1 if bad else 0
 
 

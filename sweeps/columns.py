@@ -55,6 +55,7 @@ _RUN = pa.schema(
         "state": _TEXT,  # done or partial
         **dict.fromkeys((*_IDENTITY, "source"), _TEXT),
         **dict.fromkeys(("frames", "batch_size"), _COUNT),
+        "pixels": pa.list_(_COUNT),
         "retention": _NUMBER,
         "seed": _COUNT,
         **dict.fromkeys(("fields", "checkpoint", "generation", "versions"), _TEXT),  # JSON
@@ -102,6 +103,7 @@ def run_row(run: WholeRun, counts: dict[str, int], labels: list[str]) -> dict[st
         "schema": last["schema"],
         "state": "partial" if run.unfinished else "done",
         **{name: settings[name] for name in (*_IDENTITY, "source", "frames", "batch_size")},
+        "pixels": settings.get("pixels"),  # runs of older versions do not have it
         "retention": settings["fields"].get("retention"),
         "seed": settings["fields"].get("seed"),
         **{name: _text(settings[name]) for name in ("fields", "checkpoint", "generation", "versions")},

@@ -14,10 +14,10 @@ from lmms_eval.tasks import TaskManager, get_task_dict
 from cacovid.lmms import models, tasks_dir
 from cacovid.lmms.arguments import ArgumentError, Arguments, parse_arguments
 from cacovid.lmms.shared import Shared
-from cacovid.runs.sample import finite
 from sweeps.cells import Cell
 from sweeps.folder import Folder
 from sweeps.jobs import Job
+from sweeps.metrics import CellError, metrics_of_results, metrics_of_rows
 from sweeps.settings import Task
 from sweeps.shards import Shard
 
@@ -27,10 +27,6 @@ OWN_TASKS = "cacovid"
 
 class TaskError(RuntimeError):
     """A task that cannot be loaded here."""
-
-
-class CellError(RuntimeError):
-    """An evaluation that came back without all of its samples."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +42,10 @@ class LoadedTask:
         try:
             path = str(tasks_dir()) if task.include_path == OWN_TASKS else task.include_path
             manager = TaskManager(include_path=path, include_defaults=task.include_path != OWN_TASKS)
-            leaves = _leaves(get_task_dict([task.name], manager, "chat"))
-            documents = {name: len(leaf.eval_docs) for name, leaf in leaves.items()}
+            documents = {name: len(leaf.eval_docs) for name, leaf in leaves(task, manager).items()}
         except (Exception, SystemExit) as error:
             raise TaskError(_advice(task, error)) from error
-        # lmms-eval evaluates by name; in a group that makes tasks of its own no name would lead to them.
+        # Runs and rows name their task; lmms-eval gives those that a group's YAML makes up no name of their own.
         if made := sorted(set(documents) - set(manager.all_subtasks)):
             raise TaskError(f"group {task.name} makes tasks of its own, which have no name: {', '.join(made)}")
         return cls(manager, documents)
@@ -72,33 +67,30 @@ class Evaluator:
         self._share(job.cells[0])
 
     def evaluate(self, cell: Cell) -> dict[str, Any]:
-        """What the cell's `done` event tells. Raises CellError, and whatever lmms-eval raises."""
+        """What the cell's `done` event tells; `metrics` are None where the shard is not all of the cell.
+
+        Raises CellError, and whatever lmms-eval raises.
+        """
         start = time.perf_counter()
         shared = self._share(cell)
         before = asdict(shared.counters)
         model_class = getattr(models, f"chat__{cell.backbone.family}__{cell.method}")
         model = model_class(**self._arguments(cell), shared=shared)
-        self._task.manager.model_name = f"{cell.method}_{cell.backbone.family}"  # tasks may prompt by the model's id
+        limit, shares = cell.task.limit, self._shares(cell.task.limit)
+        metrics = None
+        if self._shard == Shard():  # a group in one call: lmms-eval aggregates over its tasks
+            out = self._through_lmms_eval(cell, model, cell.task.name, limit, 0)
+            metrics = metrics_of_results(cell.task, out["results"])
+        else:
+            # As the group has loaded them: by name alone, what its YAML says of a task would be lost.
+            for name, leaf in leaves(cell.task, self._manager(cell)).items():
+                first, count = shares[name]
+                if count:  # lmms-eval takes a limit of 0 for none
+                    self._through_lmms_eval(cell, model, leaf, count, first)
         counts: Counter[str] = Counter(documents=0, asked=0, answered=0, failed=0, missing=0)
-        scores: dict[str, float] = {}
-        limit = cell.task.limit
-        for name, documents in self._task.documents.items():
-            first, count = self._shard.span(documents if limit is None else min(documents, limit))
-            if not count:  # lmms-eval takes a limit of 0 for none
-                counts["documents"] += documents
-                continue
-            out = simple_evaluate(
-                model=model,
-                tasks=[name],
-                limit=count,
-                offset=first,
-                task_manager=self._task.manager,
-                log_samples=False,
-                bootstrap_iters=0,
-            )
-            counts.update(_checked_counts(model.folders[name], count))
-            prefix = f"{name}/" if len(self._task.documents) > 1 else ""
-            scores |= {prefix + k: v for k, v in out["results"][name].items() if isinstance(v, int | float)}
+        for name, (_, count) in shares.items():
+            told = _checked_counts(model.folders[name], count) if count else {"documents": self._task.documents[name]}
+            counts.update(told)
         reasons = Counter(s.failure.reason for samples in model.samples.values() for s in samples if s.failure)
         folders = [os.path.relpath(folder, self._folder.path) for folder in model.folders.values()]
         return {
@@ -106,9 +98,35 @@ class Evaluator:
             "videos": {name: count - before[name] for name, count in asdict(shared.counters).items()},
             "counts": dict(counts),
             "reasons": dict(reasons),
-            "scores": finite(scores),
+            "metrics": metrics,
             "seconds": time.perf_counter() - start,
         }
+
+    def metrics(self, cell: Cell, runs: list[str]) -> dict[str, float | None]:
+        """Metrics of the whole cell from its runs' folders, as `done` events name them. Raises as `metrics_of_rows`."""
+        return metrics_of_rows(cell.task, self._manager(cell), [self._folder.path / run for run in runs])
+
+    def _shares(self, limit: int | None) -> dict[str, tuple[int, int]]:
+        """First document of the shard, and how many, by task."""
+        sizes = self._task.documents.items()
+        return {name: self._shard.span(size if limit is None else min(size, limit)) for name, size in sizes}
+
+    def _manager(self, cell: Cell) -> TaskManager:
+        self._task.manager.model_name = f"{cell.method}_{cell.backbone.family}"  # tasks may prompt by the model's id
+        return self._task.manager
+
+    def _through_lmms_eval(
+        self, cell: Cell, model: Any, task: Any, limit: int | None, offset: int
+    ) -> dict[str, dict[str, Any]]:
+        return simple_evaluate(
+            model=model,
+            tasks=[task],
+            limit=limit,
+            offset=offset,
+            task_manager=self._manager(cell),
+            log_samples=False,
+            bootstrap_iters=0,
+        )
 
     def _arguments(self, cell: Cell) -> dict[str, Any]:
         store = self._job.store
@@ -144,6 +162,11 @@ def _checked_counts(run: Path, asked: int) -> dict[str, int]:
             f"a finished run of {asked}"
         )
     return counts
+
+
+def leaves(task: Task, manager: TaskManager) -> dict[str, Any]:
+    """A task, or the tasks of a group: freshly loaded objects of lmms-eval, by name."""
+    return _leaves(get_task_dict([task.name], manager, "chat"))
 
 
 def _leaves(tasks: dict[Any, Any]) -> dict[str, Any]:

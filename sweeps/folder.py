@@ -5,6 +5,7 @@ jobs/<id>.json      what a job has to do
 events/<id>.<k>.jsonl   what worker k of the job did: one line for each cell started, done or failed
 events/<id>.<k>.alive   touched every few seconds while that worker lives
 runs/<run>/, runs/<shard>/<run>/   run.json and samples.jsonl, as `cacovid.runs` writes them
+submitting/         submissions to Slurm that are under way, or were cut off
 log/                submitit's files: sbatch scripts, pickles, standard output
 code/<hash>/        the code that the jobs run
 """
@@ -20,13 +21,16 @@ from cacovid.runs.files import read_lines
 
 # sweep.json: {"schema": SCHEMA, "config": ..., "cells": [Cell.to_json(), ...], "grid": [ids of the last call's cells]}.
 # submitted.jsonl, a line for each submission: job, executor, slurm ("123_4" or null), pid, host, time, code (name of
-# its folder in `code/`).
+# its folder in `code/`; older versions did not tell it).
+# submitting/<name>.json, while a submission is under way, or after it was cut off: jobs (ids, in the array's order),
+# code, time, over (whether sbatch has ended).
 #
 # An event: {"event": ..., "cell": id, "shard": "1-of-1", "time": UTC with microseconds, ...}. The kinds:
 #   start    host, pid
 #   done     runs (folders, relative to the sweep's, one a task; none for a shard without documents), counts (as in
-#            run.json), reasons {failure reason: samples}, scores {metric: value}, seconds,
-#            videos {decoded, encoded, hits, ...} (`cacovid.store.Counters`, of this cell)
+#            run.json), reasons {failure reason: samples}, seconds,
+#            videos {decoded, encoded, hits, ...} (`cacovid.store.Counters`, of this cell),
+#            metrics {name: value}, of the whole cell, where this shard was the last of it; else null
 #   failed   error ("Type: message"), trace
 #   retry    by `python -m sweeps retry`: the cell's state in that shard is set aside
 
@@ -57,9 +61,17 @@ class Folder:
     def alive(self, job: str, worker: int) -> Path:
         return self.path / "events" / f"{job}.{worker}.alive"
 
+    def ending(self, cell: str) -> Path:
+        """Lock under which a worker notes that a shard of the cell is done: one of them sees that it was the last."""
+        return self.path / "events" / f"{cell}.lock"
+
     def runs(self, shard: str) -> Path:
         """Where a worker's runs go: shards of one run have one id, so each shard has a folder."""
         return self.path / "runs" if shard == "1-of-1" else self.path / "runs" / shard
+
+    def submitting(self, name: str) -> Path:
+        """What a submission to Slurm is about; see `sweeps.submissions`."""
+        return self.path / "submitting" / f"{name}.json"
 
     @property
     def log(self) -> Path:
@@ -126,6 +138,20 @@ class CellState:
             if low <= start < high:
                 start = high
         return start >= end
+
+    def disjoint(self) -> Iterator[str]:
+        """Finished shards that hold each document once: cutting may have changed between calls."""
+        reached = stretch("1-of-1")[0]
+        for shard in sorted(self.done, key=lambda shard: (stretch(shard)[0], -stretch(shard)[1])):
+            if stretch(shard)[1] > reached:
+                yield shard
+                reached = stretch(shard)[1]
+
+    @property
+    def metrics(self) -> dict[str, float | None] | None:
+        """lmms-eval's, of all documents; None until these are done."""
+        told = [event for event in self.done.values() if event.get("metrics")]
+        return max(told, key=lambda event: event["time"])["metrics"] if told and self.covers("1-of-1") else None
 
 
 @cache

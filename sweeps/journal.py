@@ -21,10 +21,11 @@ def note(journal: Journal, event: str, cell: str, shard: str, **rest: Any) -> No
 
 
 def note_submission(
-    folder: Folder, job: str, executor: str, *, slurm: str | None = None, pid: int | None = None
+    folder: Folder, job: str, executor: str, *, code: str, slurm: str | None = None, pid: int | None = None
 ) -> None:
-    """Say in submitted.jsonl where a job is to be looked for. Raises RunWriteError."""
-    row = {"job": job, "executor": executor, "slurm": slurm, "pid": pid, "host": socket.gethostname(), "time": now()}
+    """Say in submitted.jsonl where a job is to be looked for, and which code it runs. Raises RunWriteError."""
+    where = {"job": job, "executor": executor, "slurm": slurm, "pid": pid, "host": socket.gethostname()}
+    row = {**where, "time": now(), "code": code}
     path = folder.path / "submitted.jsonl"
     with write_errors(path, "the job was started"), closing(Journal(path)) as journal:
         journal.append(row)

@@ -21,6 +21,7 @@ from sweeps.live import FRESH, breathes, queue
 from sweeps.settings import ConfigError, Executor
 from sweeps.shards import Shard
 from sweeps.snapshot import snapshot
+from sweeps.submissions import take_up
 
 _ALWAYS = {"kind", "threads", "retries"}
 USED = {
@@ -32,7 +33,8 @@ USED = {
 
 
 def launch(folder: Folder, jobs: list[Job], executor: Executor, *, wait: bool) -> int:
-    """Run or submit `jobs`, but for cells that jobs of an earlier call are still at.
+    """Run or submit `jobs`, but for cells that jobs of an earlier call are still at. Without any, submissions that were
+    cut off are looked after all the same.
 
     Args:
         wait: stay until Slurm has ended them; jobs on this machine are waited for in any case.
@@ -42,6 +44,7 @@ def launch(folder: Folder, jobs: list[Job], executor: Executor, *, wait: bool) -
     """
     check(executor)
     folder = Folder(folder.path.resolve())
+    take_up(folder)
     jobs = [replace(job, executor=executor) for job in _without_live(folder, jobs)]
     if not jobs:
         return 0
@@ -82,6 +85,11 @@ def check(executor: Executor) -> None:
             f"executor {executor.kind} has no use for {', '.join(unused)}; it takes "
             f"{', '.join(sorted(USED[executor.kind] - {'kind'}))}"
         )
+    if renamed := sorted({"job-name", "job_name", "J"} & executor.extra.keys()):
+        raise ConfigError(
+            f"executor.extra {renamed[0]}: jobs are found again by their name; it begins with the results folder's, "
+            f"which --results or name= sets"
+        )
     if executor.kind == "slurm" and executor.timeout_min is None:
         raise ConfigError(
             "executor slurm needs executor.timeout_min: the minutes after which a job is queued again and goes on"
@@ -98,7 +106,7 @@ def _run_here(folder: Folder, jobs: list[str]) -> None:
 def _without_live(folder: Folder, jobs: list[Job]) -> list[Job]:
     """`jobs` without the cells of jobs that are queued or running."""
     taken: dict[str, list[str]] = {}  # cell -> shards
-    live = _live_jobs(folder)
+    live = _live_jobs(folder) if jobs else {}
     for plan in live.values():
         for cell in plan["cells"]:
             taken.setdefault(cell["id"], []).append(Shard(**plan["shard"]).name)

@@ -1,5 +1,6 @@
 """What is at work in a sweep's folder: workers by their alive files, jobs by what the queue and the system say."""
 
+import json
 import os
 import socket
 import subprocess
@@ -50,9 +51,16 @@ def submitted(folder: Folder) -> list[Submitted]:
 def living(folder: Folder) -> Iterator[str]:
     """Jobs that are queued or at work. Raises QueueError."""
     yield from (some.row["job"] for some in submitted(folder) if some.state)
+    for intent in cut_off(folder):
+        yield from intent["jobs"]  # they may be in the queue
     for path in (folder.path / "events").glob("*.alive"):
         if breathes(path):
             yield path.name.partition(".")[0]
+
+
+def cut_off(folder: Folder) -> list[dict[str, Any]]:
+    """Submissions to Slurm of which it is not known what became of them: `submitting/<name>.json`."""
+    return [json.loads(path.read_bytes()) for path in sorted(folder.submitting("").parent.glob("*.json"))]
 
 
 def queue() -> dict[str, tuple[str, str]]:
@@ -63,14 +71,23 @@ def queue() -> dict[str, tuple[str, str]]:
 
     `sacct` would tell more, but fails on clusters without accounting.
     """
-    command = ["squeue", "--me", "--noheader", "--array", "--format=%i %T %r"]
+    rows = (line.split(None, 2) for line in _squeue("--format=%i %T %r"))
+    return {number: (state, reason) for number, state, reason in rows}
+
+
+def named(name: str) -> dict[int, str]:
+    """Place in its array -> Slurm id of this user's jobs of that name that are not over. Raises QueueError."""
+    numbers = (line.strip() for line in _squeue(f"--name={name}", "--format=%i"))
+    return {int(number.partition("_")[2] or 0): number for number in numbers}  # a job alone is no array
+
+
+def _squeue(*options: str) -> list[str]:
+    command = ["squeue", "--me", "--noheader", "--array", *options]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError) as error:
         words = (getattr(error, "stderr", None) or str(error)).strip()
         raise QueueError(f"squeue does not say which jobs are still queued: {words}; try again later") from error
-    rows = (line.split(None, 2) for line in answer.splitlines())
-    return {number: (state, reason) for number, state, reason in rows}
 
 
 def _process(row: dict[str, Any]) -> str | None:

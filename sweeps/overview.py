@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal
 
-from sweeps.folder import CellState, Folder, states, stretch
+from sweeps.folder import CellState, Folder, states
 from sweeps.live import QueueError, breathes, submitted
 from sweeps.progress import progress
 from sweeps.shards import Shard
@@ -37,6 +37,7 @@ class CellView:
     samples: int  # of its finished shards
     expected: int | None  # None: the size of its task is not known yet
     unanswered: dict[str, int]  # failure reason, e.g. truncated or quarantined -> samples of its finished shards
+    metrics: dict[str, float | None] | None  # lmms-eval's, of all its samples; None: it is not done
 
 
 @dataclass(frozen=True)
@@ -135,15 +136,6 @@ def pending_shards(folder: Folder) -> tuple[dict[str, set[str]], dict[str, int]]
     return out, dict(waits)
 
 
-def disjoint(state: CellState) -> Iterator[str]:
-    """Finished shards of a cell that hold each document once: cutting may have changed between calls."""
-    reached = stretch("1-of-1")[0]
-    for shard in sorted(state.done, key=lambda shard: (stretch(shard)[0], -stretch(shard)[1])):
-        if stretch(shard)[1] > reached:
-            yield shard
-            reached = stretch(shard)[1]
-
-
 def _view(
     cell: dict[str, Any],
     state: CellState,
@@ -162,7 +154,7 @@ def _view(
         status = "failed"
     else:
         status = "lost" if state.started else "waiting"
-    finished = [state.done[shard] for shard in disjoint(state)]
+    finished = [state.done[shard] for shard in state.disjoint()]
     return CellView(
         id=cell["id"],
         label=cell["label"],
@@ -173,6 +165,7 @@ def _view(
         samples=sum(event["counts"]["answered"] + event["counts"]["failed"] for event in finished),
         expected=sizes.get(_task(cell)),
         unanswered=dict(sum((Counter(event["reasons"]) for event in finished if event["reasons"]), Counter())),
+        metrics=state.metrics,
     )
 
 

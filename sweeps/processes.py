@@ -37,7 +37,7 @@ def run(folder: Folder, jobs: list[str], executor: Executor, code: Path) -> None
                     call = Supervised(folder.path, job, _devices(place, executor))
                     with _undisturbed(), environment_variables(**environment(code)):
                         running[place] = local.submit(call)
-                    note_submission(folder, job, "local", pid=int(running[place].job_id))
+                    note_submission(folder, job, "local", pid=int(running[place].job_id), code=code.name)
                 time.sleep(_POLL_S)
                 running = {place: job for place, job in running.items() if not job.done()}
                 bar.refresh()

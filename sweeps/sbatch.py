@@ -5,6 +5,7 @@ from submitit import SlurmExecutor
 from sweeps.folder import Folder
 from sweeps.settings import Executor
 from sweeps.slurm import parameters
+from sweeps.submissions import job_name
 
 
 class _Anywhere(SlurmExecutor):
@@ -16,9 +17,9 @@ class _Anywhere(SlurmExecutor):
 
 
 def script(executor: Executor, folder: Folder, jobs: int) -> str:
-    """Of an array of `jobs` jobs. What the submission alone knows stands in capitals: the hash of the code."""
+    """Of an array of `jobs` jobs. In capitals stands what a submission alone knows: its name's end, the code's hash."""
     writer = _Anywhere(folder=folder.log.resolve(), max_num_timeout=executor.max_timeouts)
-    options = parameters(executor, folder.path.name, folder.code.resolve() / "CODE")
+    options = parameters(executor, job_name(folder, "SUBMISSION"), folder.code.resolve() / "CODE")
     writer.update_parameters(**options)
     writer.parameters["map_count"] = jobs  # as submitit does for an array
     return writer._make_submission_file_text(writer._submitit_command_str, "")

@@ -15,6 +15,7 @@ from sweeps.journal import note_submission
 from sweeps.live import QueueError, queue
 from sweeps.settings import Executor
 from sweeps.snapshot import environment
+from sweeps.submissions import job_name, submitting
 from sweeps.supervise import Supervised
 
 POLL_S = 10.0
@@ -64,17 +65,19 @@ def submit(folder: Folder, jobs: list[str], executor: Executor, code: Path) -> l
         )
     try:
         slurm = submitit.SlurmExecutor(folder.log, max_num_timeout=executor.max_timeouts)
-        slurm.update_parameters(**parameters(executor, folder.path.name, code))
-        with slurm.batch():
-            submitted = [slurm.submit(Supervised(folder.path, job)) for job in jobs]
+        name = job_name(folder)
+        slurm.update_parameters(**parameters(executor, name, code))
+        with submitting(folder, name, jobs, code):
+            with slurm.batch():
+                submitted = [slurm.submit(Supervised(folder.path, job)) for job in jobs]
+            ids = [job.job_id for job in submitted]
+            for job, number in zip(jobs, ids, strict=True):
+                note_submission(folder, job, "slurm", slurm=number, code=code.name)
     except (FailedJobError, FailedSubmissionError, ValueError) as error:
         raise LaunchError(
             f"sbatch refused the jobs: {str(error).strip()}; correct the options of the executor (executor.partition=, "
             f"executor.account=, executor.extra={{...}}) and run the same command again"
         ) from error
-    ids = [job.job_id for job in submitted]
-    for job, number in zip(jobs, ids, strict=True):
-        note_submission(folder, job, "slurm", slurm=number)
     return ids
 
 

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -116,15 +116,28 @@ class _Share:
 
     def _attempt(self, evaluator: "Evaluator", cell: Cell) -> bool:
         self._note("start", cell, host=socket.gethostname(), pid=os.getpid())
-        try:
-            found = _patiently(lambda: evaluator.evaluate(cell))
-        except (Exception, SystemExit) as error:
-            self._note("failed", cell, **_failure(error), given_up=False)
-            if torch.cuda.is_initialized():
-                torch.cuda.synchronize()  # raises where the device is lost: only a new process gets it back
-            return False
-        self._note("done", cell, **found)
+        with ExitStack() as until_noted:
+            try:
+                found = _patiently(lambda: evaluator.evaluate(cell))
+                if found["metrics"] is None:
+                    lock = _patiently(lambda: Lock(self.folder.ending(cell.id)))
+                    until_noted.callback(lock.release)
+                    found["metrics"] = self._metrics(evaluator, cell, found)
+            except (Exception, SystemExit) as error:
+                self._note("failed", cell, **_failure(error), given_up=False)
+                if torch.cuda.is_initialized():
+                    torch.cuda.synchronize()  # raises where the device is lost: only a new process gets it back
+                return False
+            self._note("done", cell, **found)
         return True
+
+    def _metrics(self, evaluator: "Evaluator", cell: Cell, found: dict[str, Any]) -> dict[str, float | None] | None:
+        """Metrics of the whole cell if only this shard's `done` event is missing; None if others are, too."""
+        state = states(self.folder.read_events()).get(cell.id, CellState())
+        state.take({**found, "event": "done", "shard": self.shard.name})
+        if not state.covers("1-of-1"):
+            return None
+        return evaluator.metrics(cell, [run for shard in state.disjoint() for run in state.done[shard]["runs"]])
 
     def _tries_left(self, cell: Cell) -> int:
         failed = [

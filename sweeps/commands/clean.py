@@ -4,6 +4,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 KINDS = {
     "stale": "runs of cells that the last call's grid has no more",
     "logs": "logs of finished jobs; sbatch scripts stay",
-    "code": "code snapshots that no unfinished job uses",
+    "code": "code snapshots that no job in the queue or at work uses",
     "store": "encoded videos; they are encoded anew when needed",
 }
 
@@ -52,6 +53,39 @@ def run(args: argparse.Namespace) -> int:
     wanted = [kind for kind in KINDS if getattr(args, kind)]
     if not wanted:
         raise FolderError(f"nothing was chosen; expected some of {', '.join('--' + kind for kind in KINDS)}")
+    with undisturbed(Folder(args.folder), wanted):
+        return clean(args, wanted)
+
+
+@contextmanager
+def undisturbed(folder: "Folder", wanted: list[str]) -> Iterator[None]:
+    """Keep `sweeps run` out of a folder whose code or store may be removed. Raises FolderError while there is one."""
+    from cacovid.runs.errors import RunLockedError
+    from cacovid.runs.files import Lock
+    from sweeps.folder import FolderError
+
+    folder.read()
+    shared = [f"--{kind}" for kind in ("code", "store") if kind in wanted]
+    if not shared:
+        yield
+        return
+    try:
+        lock = Lock(folder.path / "lock")
+    except RunLockedError as error:
+        raise FolderError(
+            f"`python -m sweeps run` is at work in {folder.path}, and the jobs that it starts next need what "
+            f"{' and '.join(shared)} may remove; wait for it, or clean without"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def clean(args: argparse.Namespace, wanted: list[str]) -> int:
+    """`run`, for kinds that were chosen."""
+    from sweeps.folder import Folder
+
     found = list(find(Folder(args.folder), wanted))
     for kind in wanted:
         mine = [(some, some.size) for some in found if some.kind == kind]
@@ -136,10 +170,12 @@ def _names(path: Path, names: dict[str, bool]) -> bool:
 
 def old_code(folder: "Folder", sweep: dict[str, Any]) -> list[Path]:
     """Snapshots that no job in the queue or at work runs: the next call makes its own."""
-    from sweeps.live import living, submitted
+    from sweeps.live import cut_off, living, submitted
 
-    codes = {some.row["job"]: some.row.get("code") for some in submitted(folder)}
-    used = {codes.get(job) for job in living(folder)}
+    intents = cut_off(folder)
+    codes = {job: intent["code"] for intent in intents for job in intent["jobs"]}
+    codes |= {some.row["job"]: some.row.get("code") for some in submitted(folder)}
+    used = {codes.get(job) for job in living(folder)} | {intent["code"] for intent in intents}
     if None in used:
         print("code snapshots are left in place: jobs are queued or at work, and it is not told which they run")
         return []

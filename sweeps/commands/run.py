@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         plan.record()
         wait = sweep.executor.kind != "slurm" if args.wait is None else args.wait
         print(f"{len(plan.cells)} cells in {plan.folder.path}, {len(plan.done)} done; {len(plan.jobs)} jobs to go")
-        status = launch(plan.folder, plan.jobs, sweep.executor, wait=wait) if plan.jobs else 0
+        status = launch(plan.folder, plan.jobs, sweep.executor, wait=wait)
         report(Plan.of(sweep))
     return status
 

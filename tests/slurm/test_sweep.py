@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -145,6 +146,36 @@ def test_nothing_is_lost_and_nothing_is_there_twice(cluster: Cluster, undisturbe
 
     succeed(tmp_path, *GRID, *SLURM, "shards=2", "--wait")
     assert samples(tmp_path) == undisturbed
+
+
+def test_jobs_of_a_launcher_that_died_over_sbatch_are_taken_up(
+    cluster: Cluster, undisturbed: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dies when Slurm has the jobs and before it has noted them, or given them what they start from."""
+    grid = ["method=uniform", "retention=[0.5,0.1]", *SLURM, "shards=2"]
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "sbatch").write_text(f'#!/bin/sh\n{shutil.which("sbatch")} --hold "$@"\nkill -9 $PPID\n')
+    (programs / "sbatch").chmod(0o755)
+    before = cluster.queue().keys()
+    results = tmp_path / "results"
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        assert sweep(results, *grid).returncode == -9
+    assert not (results / "submitted.jsonl").exists()
+    told = sweep(results, *grid)
+    assert told.returncode == 0 and "was cut off; 2 of its 2 jobs are in Slurm's queue" in told.stdout, told.stderr
+    numbers = slurm_ids(results)
+    assert sorted(cluster.queue().keys() - before) == sorted(numbers) and len(numbers) == 2
+    cluster.run("scontrol", "release", numbers[0].partition("_")[0])
+
+    def ended() -> bool:
+        return {cluster.queue()[number] for number in numbers} == {"COMPLETED"}
+
+    wait_until(ended, "both are over", 300, lambda: f"{cluster.run('squeue', '--states=all')}\n{logs(results)}")
+    rows = samples(results)
+    assert len(rows) == 2 * QUESTIONS
+    assert rows == {key: row for key, row in undisturbed.items() if key in rows}
 
 
 def test_one_job_with_accounting(accounting_cluster: Cluster, undisturbed: Rows, tmp_path: Path) -> None:

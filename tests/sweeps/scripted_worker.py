@@ -33,7 +33,7 @@ def main() -> None:
             if not known.covers(shard) and shard not in known.failed:
                 note(journal, "start", cell["id"], shard)
                 _act(folder.path, script[cell["label"]], cell["label"], shard)
-                note(journal, "done", cell["id"], shard, run=None, counts={}, reasons={}, scores={}, seconds=1.0)
+                note(journal, "done", cell["id"], shard, run=None, counts={}, reasons={}, metrics={}, seconds=1.0)
 
 
 def _act(folder: Path, word: str, label: str, shard: str) -> None:

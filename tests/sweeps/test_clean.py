@@ -151,6 +151,22 @@ def test_code_that_no_job_runs(folder, capsys):
     assert not list(folder.code.iterdir())
 
 
+@pytest.mark.parametrize("kind", ["code", "store"])
+def test_what_a_run_may_need_is_not_removed_while_it_is_at_work(folder, kind):
+    """It may have made a snapshot that no job runs yet."""
+    (folder.path / kind / "x").mkdir(parents=True)
+    lock = Lock(folder.path / "lock")
+    try:
+        with pytest.raises(FolderError, match=f"`python -m sweeps run` is at work in .*what --{kind} may remove"):
+            call(folder.path, f"--{kind}", "--yes")
+        assert call(folder.path, "--stale", "--yes") == 0
+    finally:
+        lock.release()
+    assert (folder.path / kind / "x").exists()
+    assert call(folder.path, f"--{kind}", "--yes") == 0
+    assert not (folder.path / kind / "x").exists()
+
+
 def test_a_queue_that_does_not_answer_keeps_everything(folder, monkeypatch):
     (folder.code / "new").mkdir(parents=True)
     submit(folder, {"job": f"{2:012x}", "slurm": "7_0", "code": "new"})

@@ -36,6 +36,7 @@ SLURM = Executor("slurm", timeout_min=30)
         (Executor("debug", parallel=2), "executor debug has no use for parallel; it takes retries, threads"),
         (Executor("local", partition="gpu", setup=["x"]), "executor local has no use for partition, setup; it takes"),
         (Executor("slurm"), "executor slurm needs executor.timeout_min"),
+        (Executor("slurm", timeout_min=9, extra={"job-name": "x"}), "extra job-name: jobs are found again by"),
         (Executor("local", workers=0), "executor.workers=0, expected at least 1"),
         (Executor("debug", retries=0), "executor.retries=0, expected at least 1"),
     ],
@@ -70,7 +71,7 @@ def finish(folder: Folder, job: Job, cells: list[Cell]) -> None:
     folder.events(job.id, 0).parent.mkdir(exist_ok=True)
     journal = Journal(folder.events(job.id, 0))
     for cell in cells:
-        note(journal, "done", cell.id, job.shard.name, run=None, counts={}, reasons={}, scores={}, seconds=1.0)
+        note(journal, "done", cell.id, job.shard.name, run=None, counts={}, reasons={}, metrics={}, seconds=1.0)
     journal.close()
 
 
@@ -97,7 +98,7 @@ def test_cells_of_living_jobs_are_left_to_them(
     (earlier,) = jobs(tmp_path, "random", "uniform")
     write_plan(tmp_path, earlier.to_json())
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    note_submission(Folder(tmp_path), earlier.id, "local", pid=child.pid)
+    note_submission(Folder(tmp_path), earlier.id, "local", pid=child.pid, code="c")
     assert launch(Folder(tmp_path), jobs(tmp_path, "random", "full@1"), HERE, wait=True) == 0
     assert worked == [["full@1"]]
     assert f"1 cells are left to jobs that are queued or running: {earlier.id}" in capsys.readouterr().out
@@ -110,7 +111,7 @@ def test_cells_of_living_jobs_are_left_to_them(
 def test_a_process_of_another_job_with_the_same_number_does_not_count(tmp_path: Path, worked: list[list[str]]) -> None:
     (earlier,) = jobs(tmp_path, "random")
     write_plan(tmp_path, earlier.to_json())
-    note_submission(Folder(tmp_path), earlier.id, "local", pid=os.getpid())
+    note_submission(Folder(tmp_path), earlier.id, "local", pid=os.getpid(), code="c")
     path = tmp_path / "submitted.jsonl"
     path.write_text(path.read_text().replace('"time": "2', '"time": "1'))  # a thousand years ago
     launch(Folder(tmp_path), jobs(tmp_path, "random"), HERE, wait=True)
@@ -120,7 +121,7 @@ def test_a_process_of_another_job_with_the_same_number_does_not_count(tmp_path: 
 def test_only_shards_that_overlap_are_left_out(tmp_path: Path, worked: list[list[str]]) -> None:
     first, second = jobs(tmp_path, "random", shards=2)
     write_plan(tmp_path, first.to_json())
-    note_submission(Folder(tmp_path), first.id, "local", pid=os.getpid())
+    note_submission(Folder(tmp_path), first.id, "local", pid=os.getpid(), code="c")
     launch(Folder(tmp_path), [first, second, replace(first, shard=Shard(2, 4))], HERE, wait=True)
     assert len(worked) == 2
 
@@ -146,8 +147,9 @@ def test_slurm_gets_one_array_and_nothing_twice(
     three = jobs(folder.path, "random", shards=3)
     assert launch(folder, three, SLURM, wait=False) == 0
     rows = read_lines(folder.path / "submitted.jsonl")[0]
-    assert [(row["job"], row["executor"], row["slurm"], row["pid"]) for row in rows] == [
-        (job.id, "slurm", f"5_{k}", None) for k, job in enumerate(three)
+    (code,) = folder.code.iterdir()
+    assert [(row["job"], row["executor"], row["slurm"], row["pid"], row["code"]) for row in rows] == [
+        (job.id, "slurm", f"5_{k}", None, code.name) for k, job in enumerate(three)
     ]
     (sbatch,) = folder.log.glob("*_submission.sh")
     assert "#SBATCH --array=0-2%1" in sbatch.read_text()
@@ -206,7 +208,7 @@ def test_every_option_is_in_the_sbatch_script(tmp_path: Path) -> None:
         "constraint=80g",
         "signal=USR2@60",
         "mail-type=END",
-        "job-name=mine",
+        "job-name=mine-SUBMISSION",
     ]:
         assert f"#SBATCH --{option}" in lines
     setup = lines.index("module load cuda")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cacovid.sizes import LLAVA_ONEVISION, TEXT
+from cacovid.sizes import SIZES, TEXT
 from made_sweeps import made_event, write_events
 from sweeps.commands.line import main
 from sweeps.config import compose_sweep
@@ -102,13 +102,13 @@ def test_run_does_what_is_not_done(tmp_path: Path, launched, capsys: pytest.Capt
     [(jobs, executor, wait)] = launched
     assert ([len(job.cells) for job in jobs], executor.kind, wait) == ([4, 4], "debug", True)
     assert main(command) == 0
-    assert len(launched) == 1, "nothing was left"
+    assert launched[1][0] == [], "nothing was left"
     assert main([*command, "retention=.25,.1,.5"]) == 0
-    assert [len(job.cells) for job in launched[1][0]] == [2, 2]
+    assert [len(job.cells) for job in launched[2][0]] == [2, 2]
     assert main([*command, "seeds=4", "executor=slurm"]) == 0
-    assert launched[2][2] is False, "nobody waits for a queue unless asked to"
+    assert launched[3][2] is False, "nobody waits for a queue unless asked to"
     assert main([*command, "seeds=5", "executor=slurm", "--wait"]) == 0
-    assert launched[3][2] is True
+    assert launched[4][2] is True
 
 
 def test_refusals_come_before_anything_is_written(tmp_path: Path, launched, capsys: pytest.CaptureFixture[str]):
@@ -134,33 +134,33 @@ def test_table1_dry(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     options = ["executor.partition=a100", "executor.extra={mail-type: END}", "executor.setup=[module load cuda]"]
     assert main(["run", "+experiment=table1", *options, "--dry", "--results", str(tmp_path / "t"), "--tflops=200"]) == 0
     out = capsys.readouterr().out
-    assert "table1: 100 cells, 0 of them done" in out
-    assert "32 jobs for executor slurm, 32 at a time" in out
+    assert "table1: 200 cells, 0 of them done" in out
+    assert "64 jobs for executor slurm, 32 at a time" in out
     assert "25 cells, longvideobench_val_v, shard 1-of-8, 167 documents" in out
-    for line in ("--array=0-31%32", "--partition=a100", "--mail-type=END", "--time=240", "--job-name=t"):
+    for line in ("--array=0-63%32", "--partition=a100", "--mail-type=END", "--time=240", "--job-name=t-SUBMISSION"):
         assert f"#SBATCH {line}\n" in out
     assert "\nmodule load cuda\n" in out
     hours = re.search(r"estimate: (\S+) GPU hours", out)
-    assert hours and float(hours[1]) == pytest.approx(5.2, rel=0.02)
+    assert hours and float(hours[1]) == pytest.approx(6.76, rel=0.02)
     assert "at an assumed 200 TFLOP/s" in out
     assert not (tmp_path / "t").exists(), "a dry run leaves nothing behind"
 
 
 def test_the_estimate_is_the_flops_over_the_rate():
-    sizes = LLAVA_ONEVISION["qwen2-0.5b"]
+    sizes = SIZES["qwen2-0.5b"]
     rows = [TEXT + 1 + 32 * 14 * 14] * sizes.decoder.layers
     question = sizes.decoder.prefill(rows) + sizes.decoder.decode([[n + t for n in rows] for t in range(1, ANSWER)])
     found = estimate(Plan.of(compose_sweep([*TABLE1, "method=full"])), tflops=50)
     assert found.llm == pytest.approx(2700 * question / 50e12)
-    assert found.vision == pytest.approx(900 * sizes.vision.video(32) / 50e12)
+    assert found.vision == pytest.approx(900 * sizes.vision.video(32, sizes.grid) / 50e12)
     assert found.hours == pytest.approx((found.llm + found.vision) / 3600)
     assert not (found.assumed or found.unknown or found.measured)
     # Without a store every question of every cell encodes its video.
     found = estimate(Plan.of(compose_sweep([*TABLE1, "method=full,uniform", "store=off"])), tflops=50)
-    assert found.vision == pytest.approx(2 * 2700 * sizes.vision.video(32) / 50e12)
+    assert found.vision == pytest.approx(2 * 2700 * sizes.vision.video(32, sizes.grid) / 50e12)
     limited = estimate(Plan.of(compose_sweep([*TABLE1, "method=full", "task=videomme_100"])), tflops=50)
     assert limited.llm == pytest.approx(100 * question / 50e12)
-    assert limited.vision == pytest.approx(34 * sizes.vision.video(32) / 50e12)
+    assert limited.vision == pytest.approx(34 * sizes.vision.video(32, sizes.grid) / 50e12)
 
 
 def test_the_estimate_says_what_it_does_not_know():

@@ -139,6 +139,7 @@ def test_samples_rate_and_time_left(tmp_path):
     (run / "run.json").write_text(json.dumps(told))
     counts = {"documents": 100, "asked": 100, "answered": 98, "failed": 2, "missing": 0}
     done = {"runs": [f"runs/{run.name}"], "counts": counts, "reasons": {"truncated": 1, "quarantined": 1}}
+    done |= {"metrics": {"accuracy,none": 0.5}}
     write_events(folder, "0a", [made_event("start", cells[0]["id"])])
     write_events(folder, "0a", [made_event("done", cells[0]["id"], at=after(100), **done)])
     write_events(folder, "0a", [made_event("start", cells[1]["id"], at=after(100))])
@@ -154,6 +155,7 @@ def test_samples_rate_and_time_left(tmp_path):
     assert view.rate == pytest.approx(1.0)
     assert view.seconds_left == pytest.approx(180)
     assert view.unanswered == {"truncated": 1, "quarantined": 1}
+    assert [cell.metrics for cell in view.cells] == [{"accuracy,none": 0.5}, None, None]
     # Half an hour later nothing has come: no rate, and no time left that would be a guess.
     assert (overview(folder, now=after(1920)).rate, overview(folder, now=after(1920)).seconds_left) == (None, None)
 

@@ -20,7 +20,7 @@ from sweeps.shards import Shard
 from sweeps.worker import WorkerError, work
 from testbed_jobs import course, events, made_cells, made_job
 
-DONE = {"runs": ["runs/x"], "counts": {"asked": 1}, "reasons": {}, "scores": {}, "seconds": 1.0}
+DONE = {"runs": ["runs/x"], "counts": {"asked": 1}, "reasons": {}, "metrics": {}, "seconds": 1.0}
 
 
 @pytest.mark.slow
@@ -37,7 +37,7 @@ def test_cells_through_lmms_eval(tmp_path: Path) -> None:
     assert course(tmp_path, job.id) == [(e, c.id) for c in cells for e in ("start", "done")]
     done = events(tmp_path, job.id)[1]
     assert done["counts"] == {"documents": 7, "asked": 3, "answered": 3, "failed": 0, "missing": 0}
-    assert done["shard"] == "1-of-1" and done["reasons"] == {} and 0 <= done["scores"]["accuracy,none"] <= 1
+    assert done["shard"] == "1-of-1" and done["reasons"] == {} and 0 <= done["metrics"]["accuracy,none"] <= 1
     assert done["seconds"] > 0 and (tmp_path / done["runs"][0] / "run.json").exists()
     assert len(list((tmp_path / "store").rglob("*.features.safetensors"))) == 1, "both cells use the store"
 
