@@ -50,7 +50,7 @@ SAMPLE_COLUMNS = {
     "missed": "True: another budget was spent than asked",
     "output_tokens": "decoded tokens",
     "evidence_recall": "share of the evidence tokens kept, 0..1",
-    "seconds_<stage>": "read, waited (for a video read ahead), vision, store, plan, compress, prefill, decode, generate",
+    "seconds_<stage>": "read, waited (for one read ahead), vision, store, plan, compress, prefill, decode, generate",
 }
 """Columns of `Results.samples`."""
 
