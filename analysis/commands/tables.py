@@ -19,7 +19,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--paper and --ablations: a pivot, accuracy by label and retention. Where lmms-eval mis-scores a task, a "
         "second table has its score and the corrected one (docs/tasks.md).",
     )
-    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="may be left out with --paper")
+    parser.add_argument(
+        "folders",
+        nargs="*",
+        type=Path,
+        metavar="FOLDER",
+        help="may be left out with --paper; with --table efficiency also one of `python -m sweeps latency`",
+    )
     parser.add_argument("--paper", choices=PAPERS, help="the tables that this paper prints")
     parser.add_argument("--table", choices=("main", "efficiency"), default="main", help="which (default: main)")
     parser.add_argument(
@@ -59,14 +65,17 @@ def _tables(args: argparse.Namespace) -> list["Table"]:
     from analysis.load import load
     from analysis.measured import cells, comparable
     from analysis.results import ResultsError
+    from analysis.sources.latency_rows import is_latency
     from analysis.tables.corrected import corrected_table
-    from analysis.tables.efficiency import efficiency_tables
+    from analysis.tables.efficiency import efficiency_tables, latency_tables
     from analysis.tables.paper import main_tables, paper_backbone
     from analysis.tables.pivot import Pivot, ablation_table
 
     allow = tuple(filter(None, args.allow.split(",")))
     if not args.folders and not args.paper:
         raise ResultsError("nothing to tabulate: expected a FOLDER with runs, or --paper for the published numbers")
+    if args.paper and args.table == "efficiency" and len(args.folders) == 1 and is_latency(args.folders[0]):
+        return latency_tables(args.paper, args.folders[0])
     results = load(*args.folders) if args.folders else None
     if args.paper and args.table == "efficiency":
         return efficiency_tables(results, args.paper, allow, common=args.common)

@@ -2,10 +2,12 @@
 
 import csv
 import io
+import json
 import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from analysis.published import FOLDER, PAPERS
 from analysis.results import Results, ResultsError
 from analysis.stats import Interval
 from analysis.tables.cell import Cell, Table, percent
-from analysis.tables.efficiency import efficiency_tables
+from analysis.tables.efficiency import efficiency_tables, latency_tables
 from analysis.tables.paper import main_tables
 from analysis.tables.pivot import Pivot, ablation_table
 from analysis.tables.render import text_of, to_csv, to_latex_document, to_markdown, write
@@ -152,6 +154,58 @@ def test_the_efficiency_table(measured: Results) -> None:
     other = measured.runs.assign(hardware=measured.runs["hardware"].where(measured.runs["method"] != "full", "another"))
     with pytest.raises(ResultsError, match=r"hardware is a processor in run .* and another in run"):
         efficiency_tables(Results(other, measured.samples), "cacovid")
+
+
+def write_latency(folder: Path, *rows: dict[str, Any], machines: dict[str, str] | None = None) -> None:
+    """Rows as the latency protocol writes them, as far as the table reads them; the last line is cut off."""
+    whole = [
+        {"key": f"k{n}", "status": "measured", "batch": 1, "budget": "nominal", "backbone": "llava_ov_7b", "block": "b"}
+        | {"method": "full", "label": "full", "retention": 1.0}
+        | row
+        for n, row in enumerate(rows)
+    ]
+    folder.mkdir(exist_ok=True)
+    (folder / "latency.jsonl").write_text("".join(json.dumps(row) + "\n" for row in whole) + '{"key": "cut')
+    blocks = [{"block": block, "device_name": name} for block, name in (machines or {"b": "a GPU"}).items()]
+    (folder / "env.jsonl").write_text("".join(json.dumps(block) + "\n" for block in blocks))
+
+
+def timed(compress: float, prefill: float, **fields: Any) -> dict[str, Any]:
+    return {"seconds": {"compress": {"p50": compress}, "prefill": {"p50": prefill}}, **fields}
+
+
+def test_the_efficiency_table_from_latency_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours = {"method": "cacovid", "label": "cacovid", "retention": 0.25}
+    write_latency(
+        tmp_path / "l",
+        timed(0.0, 0.3),
+        timed(0.05, 0.08, **ours),
+        timed(0.02, 0.06, **ours),  # again, later
+        timed(0.9, 0.9, **ours, batch=4),
+        timed(0.9, 0.9, **ours, budget="flops"),
+        timed(0.9, 0.9, **ours, backbone="testbed"),
+        {**ours, "status": "out_of_memory", "seconds": {}},
+    )
+    table = latency_tables("cacovid", tmp_path / "l")[0]
+    found = _row(table, "cacovid", "25%")
+    assert found["Compression, ms, measured"].text == "20.0" and found["Compression, ms, measured"].difference == "+8.8"
+    assert found["Prefill, ms, measured"].runs == ("k2",) and _row(table, "full", "100%")["Prefill, ms"].text == "200.4"
+    assert not _row(table, "divprune", "25%")["Compression, ms, measured"].runs
+    assert main(["tables", "--paper", "cacovid", "--table", "efficiency", str(tmp_path / "l")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "measured on a GPU: medians over the repeats of the latency protocol" in said
+
+
+def test_latency_rows_of_two_machines_or_none_are_refused(tmp_path: Path) -> None:
+    write_latency(tmp_path / "a", timed(0, 1), timed(0, 1, label="x", block="c"), machines={"b": "one GPU", "c": "two"})
+    with pytest.raises(ResultsError, match="times of llava_onevision_7b are of one GPU and two; expected one machine"):
+        latency_tables("cacovid", tmp_path / "a")
+    write_latency(tmp_path / "b", timed(0, 1, backbone="testbed"))
+    with pytest.raises(ResultsError, match=r"no row at batch 1 of llava_ov_7b, .*python -m sweeps latency backbone"):
+        latency_tables("cacovid", tmp_path / "b")
+    (tmp_path / "b" / "env.jsonl").unlink()
+    with pytest.raises(ResultsError, match=r"env.jsonl is not there; expected a folder that `python -m sweeps"):
+        latency_tables("cacovid", tmp_path / "b")
 
 
 def test_incompatible_runs_need_allow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

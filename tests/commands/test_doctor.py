@@ -50,7 +50,7 @@ def test_versions_outside_the_metadatas_range(monkeypatch):
     known = metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: "4.57.0" if name == "transformers" else known(name))
     line = next(check for check in versions.check_versions() if check.name == "transformers")
-    assert line.failed and line.detail.startswith("4.57.0, supported: ") and ">=5.17" in line.get
+    assert line.failed and line.detail.startswith("4.57.0, supported: ") and ">=5.23" in line.get
 
 
 def test_a_package_that_is_not_installed(monkeypatch):

@@ -22,7 +22,7 @@ from cacovid.runs.source import source_sha256
 
 @pytest.mark.parametrize("name", [f.name for f in fields(RunSettings)])
 def test_every_setting_is_in_the_name(name: str) -> None:
-    other: dict[type, Any] = {str: "other", int: 99, dict: {"x": 1}, list: []}
+    other: dict[type, Any] = {str: "other", int: 99, dict: {"x": 1}, list: [], type(None): (1, 2)}
     changed = replace(SETTINGS, **{name: other[type(getattr(SETTINGS, name))]})
     assert changed.id != SETTINGS.id
     assert replace(SETTINGS).id == SETTINGS.id and len(SETTINGS.id) == 16
