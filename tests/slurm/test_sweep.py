@@ -18,7 +18,7 @@ from slurm.processes import kill
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 
-VIDEOS = 2
+VIDEOS = 8  # enough that a job is still at work when it has been disturbed four times
 QUESTIONS = 7 * VIDEOS
 GRID = ["method=[uniform,visionzip,fastv]", "retention=[0.5,0.25,0.2,0.1]"]
 CELLS = 12
