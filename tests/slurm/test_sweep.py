@@ -136,10 +136,17 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Rows:
 
 
 def test_nothing_is_lost_and_nothing_is_there_twice(cluster: Cluster, undisturbed: Rows, tmp_path: Path) -> None:
-    succeed(tmp_path, *GRID, *SLURM, "shards=2", "--no-wait")
-    first, second = (Disturber(cluster, tmp_path, job, shard) for shard, job in enumerate(slurm_ids(tmp_path)))
-    with ThreadPoolExecutor() as pool:
-        for disturbance in [pool.submit(first.kill), pool.submit(second.interrupt)]:
+    partition = ("scontrol", "update", "PartitionName=low")
+    cluster.run(*partition, "State=DOWN")  # no job may be over before somebody watches it
+    try:
+        succeed(tmp_path, *GRID, *SLURM, "shards=2", "--no-wait")
+        first, second = (Disturber(cluster, tmp_path, job, shard) for shard, job in enumerate(slurm_ids(tmp_path)))
+        pool = ThreadPoolExecutor()
+        disturbances = [pool.submit(first.kill), pool.submit(second.interrupt)]
+    finally:
+        cluster.run(*partition, "State=UP")
+    with pool:
+        for disturbance in disturbances:
             disturbance.result()
     assert "this job is timed-out" in logs(tmp_path)
     assert len(samples(tmp_path)) < len(undisturbed)
