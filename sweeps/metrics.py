@@ -46,12 +46,12 @@ class Answered(lmms):
         return [self._answers[request.task, request.doc_id] for request in asked]
 
     def loglikelihood(self, requests: list[Instance]) -> NoReturn:
-        """Not offered: sweeps' models answer by generation."""
-        raise NotImplementedError
+        """Not offered."""
+        raise NotImplementedError("stored answers are of generation; loglikelihood tasks are not supported")
 
     def generate_until_multi_round(self, requests: list[Instance]) -> NoReturn:
         """Not offered."""
-        raise NotImplementedError
+        raise NotImplementedError("stored answers are of single questions; multi-round tasks are not supported")
 
 
 def metrics_of_rows(task: Task, manager: TaskManager, runs: Iterable[Path]) -> dict[str, float | None]:
