@@ -2,12 +2,12 @@
 
 from cacovid.backbones.base import Answer, Backbone, Encoded, VideoRequest
 from cacovid.backbones.llava_onevision import LlavaOnevision
-from cacovid.backbones.loading import BACKBONES, TESTBED, checkpoint_folder, load_backbone
+from cacovid.backbones.loading import BACKBONES, TESTBEDS, checkpoint_folder, family_of, load_backbone
 from cacovid.backbones.qwen2_5_vl import Qwen2_5_VL
 
 __all__ = [
     "BACKBONES",
-    "TESTBED",
+    "TESTBEDS",
     "Answer",
     "Backbone",
     "Encoded",
@@ -15,5 +15,6 @@ __all__ = [
     "Qwen2_5_VL",
     "VideoRequest",
     "checkpoint_folder",
+    "family_of",
     "load_backbone",
 ]

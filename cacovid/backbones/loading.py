@@ -13,13 +13,15 @@ from cacovid.errors import CheckpointError, DeviceError
 
 BACKBONES: dict[str, type[Backbone]] = {cls.family: cls for cls in (LlavaOnevision, Qwen2_5_VL)}
 
-TESTBED = Path(cacovid.__file__).parent / "testbed" / "checkpoint"
-"""The shipped test-bed checkpoint: what `pretrained=testbed` means."""
+TESTBEDS = {
+    name: Path(cacovid.__file__).parent / "testbed" / folder for name, folder in {"testbed": "checkpoint"}.items()
+}
+"""The shipped test-bed checkpoints: what `pretrained=testbed` means, and its like of another family."""
 
 
 def checkpoint_folder(pretrained: str) -> str:
-    """Folder or hub id that `pretrained` names; `testbed` is the shipped checkpoint."""
-    return str(TESTBED) if pretrained == "testbed" else pretrained
+    """Folder or hub id that `pretrained` names; a name of TESTBEDS is a shipped checkpoint."""
+    return str(TESTBEDS.get(pretrained, pretrained))
 
 
 def family_of(source: str, revision: str | None = None) -> type[Backbone]:

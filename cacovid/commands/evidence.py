@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cacovid.evidence import token_frames
+
 if TYPE_CHECKING:
     from cacovid.testbed.questions import Question
 
@@ -64,12 +66,13 @@ def cells(
 
     `merged` frames are one frame of tokens.
     """
-    from cacovid.testbed.render import moment_frames
+    from cacovid.testbed.render import REACH, moment_frames
     from cacovid.testbed.scene import GRID
 
-    if list(indices) != moment_frames() or grid != (GRID, GRID):
+    shown = token_frames(moment_frames(), indices, merged, REACH)
+    if shown is None or grid != (GRID, GRID):
         return None
     out = np.zeros((-(-len(indices) // merged), GRID * GRID), dtype=np.bool_)
     frames, patches = np.array(question.evidence).T
-    out[frames // merged, patches] = True
+    out[np.array(shown)[frames], patches] = True
     return out

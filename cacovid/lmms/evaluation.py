@@ -11,6 +11,7 @@ import torch
 from cacovid.backbones import Answer, Backbone
 from cacovid.budget import BudgetMode
 from cacovid.errors import BudgetError, PromptError
+from cacovid.evidence import token_frames
 from cacovid.lmms.clips import stamp
 from cacovid.lmms.encoding import ClipEncoder, EncodedClip
 from cacovid.lmms.generation import Generation
@@ -248,19 +249,19 @@ class Evaluation:
 def evidence_cells(document: Any, indices: tuple[int, ...], answer: Answer) -> list[int] | None:
     """Flat positions of the document's evidence cells; None where unknown.
 
-    The document says on which frames of the file its [frame, patch] cells lie (`evidence_frames`), and how many
-    patches a frame has (`evidence_patches`); with other frames or another grid they mean nothing. Where several frames
-    are one frame of tokens, a cell is that of the frame that it went into.
+    The document says on which frames of the file its [frame, patch] cells lie (`evidence_frames`), by how many frames
+    another one may miss those and still show the same (`evidence_reach`), and how many patches a frame has
+    (`evidence_patches`); with other frames or another grid they mean nothing. Where several frames are one frame of
+    tokens, a cell is that of the frame that it went into.
     """
     if not isinstance(document, dict) or not document.get("evidence"):
-        return None
-    if list(indices) != document.get("evidence_frames"):
         return None
     patches, (rows, columns) = document.get("evidence_patches"), answer.grid
     if patches != rows * columns:
         return None
     merged = -(-len(indices) * patches // answer.spent.video_tokens)
-    return sorted({frame // merged * patches + patch for frame, patch in document["evidence"]})
+    frames = token_frames(document["evidence_frames"], indices, merged, document.get("evidence_reach", 0))
+    return frames and sorted({frames[frame] * patches + patch for frame, patch in document["evidence"]})
 
 
 def evidence_recall(document: Any, indices: tuple[int, ...], answer: Answer) -> float | None:

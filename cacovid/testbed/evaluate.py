@@ -15,16 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
-from transformers import AutoProcessor, LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import AutoProcessor, PreTrainedTokenizerFast
 
+from cacovid.backbones import TESTBEDS, family_of
 from cacovid.testbed.data import load_split
-from cacovid.testbed.packing import CHAT, VIDEO_TOKENS, Asked, answer_logits, pack
+from cacovid.testbed.families import FAMILIES, Family, VideoModel
+from cacovid.testbed.packing import VIDEO_TOKENS, Asked, answer_logits, pack
 from cacovid.testbed.scene import CELLS
-from cacovid.testbed.sight import read_moments, video_tokens
+from cacovid.testbed.sight import read_frames
 from cacovid.testbed.words import KINDS, LETTERS
-
-CHECKPOINT: Final = Path(__file__).parent / "checkpoint"
-"""The checkpoint that comes with the package."""
 
 Document = dict[str, Any]
 Places = NDArray[np.int64]
@@ -63,7 +62,8 @@ CONDITIONS: Final[dict[str, Callable[[Document, np.random.Generator], Places]]] 
 
 @torch.no_grad()
 def greedy_letters(
-    model: LlavaOnevisionForConditionalGeneration,
+    family: Family,
+    model: VideoModel,
     tokenizer: PreTrainedTokenizerFast,
     texts: list[str],
     kept: list[Places],
@@ -81,7 +81,7 @@ def greedy_letters(
     def logits_behind(replies: list[str]) -> tuple[Tensor, Tensor]:
         asked = [Asked(text, reply, "") for text, reply in zip(texts, replies, strict=True)]
         rows = [asked] if together else [[one] for one in asked]
-        logits, _, first = answer_logits(model, pack(tokenizer, kept, rows, compact=compact), tokens[places])
+        logits, _, first = answer_logits(model, pack(family, tokenizer, kept, rows, compact=compact), tokens[places])
         return logits, first
 
     logits, first = logits_behind([" red"] * len(texts))
@@ -108,21 +108,22 @@ def evaluate(
     compact: bool = False,
 ) -> Table:
     """Right answers by condition and kind."""
+    family = FAMILIES[family_of(str(checkpoint)).family]
     processor = AutoProcessor.from_pretrained(checkpoint)
-    model = LlavaOnevisionForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    model = family.load_model(checkpoint)
     documents = load_split(split, limit_videos)
     videos = [documents[i : i + len(KINDS)] for i in range(0, len(documents), len(KINDS))]
     table: Table = {name: dict.fromkeys(KINDS, (0, 0)) for name in conditions}
     for number, group in enumerate(tqdm(videos, desc="Evaluating", unit="video")):
-        pixels = processor.video_processor(read_moments(Path(group[0]["video"])), return_tensors="pt")
-        tokens = video_tokens(model, pixels["pixel_values_videos"])[0]
-        texts = ["\n\n" + doc["prompt"] + CHAT.tail for doc in group]
+        frames = read_frames(Path(group[0]["video"]), family.frames)
+        tokens = family.video_tokens(model, family.pixels(processor, frames)[None])[0]
+        texts = [family.chat.lead + doc["prompt"] + family.chat.tail for doc in group]
         for name in conditions:
             rng = np.random.default_rng([number, list(CONDITIONS).index(name)])
             kept = [CONDITIONS[name](doc, rng) for doc in group]
             if name in ("all tokens", "no video", "all object cells"):
                 kept = kept[:1]  # the same tokens for every question: one row for all
-            letters = greedy_letters(model, processor.tokenizer, texts, kept, tokens, compact)
+            letters = greedy_letters(family, model, processor.tokenizer, texts, kept, tokens, compact)
             for doc, letter in zip(group, letters, strict=True):
                 right, seen = table[name][doc["kind"]]
                 table[name][doc["kind"]] = right + int(letter == doc["answer"]), seen + 1
@@ -162,7 +163,7 @@ def judge(table: Table) -> dict[str, bool]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and do it."""
     parser = argparse.ArgumentParser(prog="python -m cacovid.testbed.evaluate", description=__doc__.split("\n")[0])
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--checkpoint", type=Path, default=TESTBEDS["testbed"])
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
     parser.add_argument("--videos", type=int, help="only the first so many videos")
     parser.add_argument("--conditions", nargs="+", choices=tuple(CONDITIONS), default=tuple(CONDITIONS))

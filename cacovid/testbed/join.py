@@ -12,14 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
+from cacovid.testbed.families import Family, VideoModel
 from cacovid.testbed.lesson import Lesson, Row, evidence_places
-from cacovid.testbed.packing import CHAT, OTHER_WRAPPINGS, VIDEO_TOKENS
+from cacovid.testbed.packing import VIDEO_TOKENS
 from cacovid.testbed.probes import Probes
 from cacovid.testbed.questions import Question, make_questions
 from cacovid.testbed.scene import CELLS, Scene
-from cacovid.testbed.sight import frame_tokens, jitter, to_float, video_tokens
+from cacovid.testbed.sight import jitter, to_float
 from cacovid.testbed.symbols import BACKGROUND, Symbols
 from cacovid.testbed.training import Run, mixed_precision, share, worker
 from cacovid.testbed.words import KINDS
@@ -30,15 +31,14 @@ _SHARPNESS = 4.0
 
 
 @torch.no_grad()
-def _solve_projector(
-    model: LlavaOnevisionForConditionalGeneration, pixels: Tensor, wanted: Tensor, device: torch.device
-) -> None:
+def _solve_projector(family: Family, model: VideoModel, pixels: Tensor, wanted: Tensor, device: torch.device) -> None:
     """Set the projector's last layer to the least-squares fit of the wanted tokens (n, CELLS, D)."""
-    projector = model.model.multi_modal_projector
-    last = projector.linear_2
-    projector.linear_2 = nn.Identity()
-    hidden = torch.cat([frame_tokens(model, to_float(part.to(device))) for part in pixels.split(32)])
-    projector.linear_2 = last
+    owner, name = family.last_layer(model)
+    last = owner.get_submodule(name)
+    assert isinstance(last, nn.Linear)
+    setattr(owner, name, nn.Identity())
+    hidden = torch.cat([family.frame_tokens(model, to_float(part.to(device))) for part in pixels.split(32)])
+    setattr(owner, name, last)
     inputs = nn.functional.pad(hidden.flatten(0, 1), (0, 1), value=1.0).double()
     ridge = 1e-3 * len(inputs) / 1000 * torch.eye(inputs.shape[1], dtype=torch.double, device=device)
     fit = torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ wanted.flatten(0, 1).double()).float()
@@ -47,7 +47,8 @@ def _solve_projector(
 
 
 def train_align(
-    model: LlavaOnevisionForConditionalGeneration,
+    family: Family,
+    model: VideoModel,
     symbols: Symbols,
     pixels: Tensor,
     labels: tuple[Tensor, Tensor],
@@ -58,16 +59,14 @@ def train_align(
 ) -> None:
     """Teach tower and projector the language model's own symbols."""
     frames = share(frames)
-    core = model.model
     flat_pixels, (glyph, colour) = pixels.flatten(0, 1), (part.view(-1, CELLS) for part in labels)
-    modules = {"tower": core.vision_tower, "projector": core.multi_modal_projector}
-    run = Run("align", folder, modules, peak=1e-3, steps=steps)
+    run = Run("align", folder, family.sight(model), peak=1e-3, steps=steps)
     if not run.partial.exists() and not run.finished.exists():
         some = torch.from_numpy(np.random.default_rng(13).integers(0, len(flat_pixels), 640))
         with torch.no_grad():
             everywhere = torch.arange(CELLS, device=device).repeat(len(some))
             fit_to = symbols(model, glyph[some].flatten().to(device), colour[some].flatten().to(device), everywhere)
-        _solve_projector(model, flat_pixels[some], fit_to.view(len(some), CELLS, -1), device)
+        _solve_projector(family, model, flat_pixels[some], fit_to.view(len(some), CELLS, -1), device)
     place = torch.arange(CELLS, device=device).repeat(frames)
 
     def step(number: int) -> Tensor:
@@ -78,7 +77,7 @@ def train_align(
                 model, glyph[chosen].flatten().to(device), colour[chosen].flatten().to(device), place
             ).view(frames, CELLS, -1)
         with mixed_precision(device):
-            found = frame_tokens(model, jitter(to_float(flat_pixels[chosen].to(device)), rng))
+            found = family.frame_tokens(model, jitter(to_float(flat_pixels[chosen].to(device)), rng))
         found = found.float()
         error = (found - wanted).square().mean() / wanted.var()
         # Squared error alone loses the glyphs: they are the hardest part and a small share of it.
@@ -135,8 +134,9 @@ class AnswerStage:
         rng = np.random.default_rng([14, number, worker()[0]])
         chosen = rng.integers(0, len(self.stored), self.rows)
         # One wrapping and one kind of positions a step: they belong to the packed batch.
-        wrapping = CHAT if rng.random() < 0.8 else OTHER_WRAPPINGS[int(rng.integers(0, len(OTHER_WRAPPINGS)))]
-        compact = bool(rng.random() < 0.15)
+        family = self.lesson.family
+        wrapping = family.chat if rng.random() < 0.8 else family.habits[int(rng.integers(0, len(family.habits)))]
+        compact = bool(rng.random() < 0.15) and family.compacts
         rows = []
         for index in chosen:
             scene = self.scenes[int(index)]
@@ -159,17 +159,18 @@ class AnswerStage:
 
 
 @torch.no_grad()
-def features(model: LlavaOnevisionForConditionalGeneration, pixels: Tensor, device: torch.device) -> Tensor:
+def features(family: Family, model: VideoModel, pixels: Tensor, device: torch.device) -> Tensor:
     """The video tokens of all stored videos, (V, VIDEO_TOKENS, D) in half precision."""
     parts = []
     for part in tqdm(pixels.split(4), desc="features"):
         with mixed_precision(device):
-            parts.append(video_tokens(model, to_float(part.to(device))).half().cpu())
+            parts.append(family.video_tokens(model, to_float(part.to(device))).half().cpu())
     return torch.cat(parts)
 
 
 def train_join(
-    model: LlavaOnevisionForConditionalGeneration,
+    family: Family,
+    model: VideoModel,
     tokenizer: PreTrainedTokenizerFast,
     probes: Probes,
     stored: Tensor,
@@ -179,8 +180,7 @@ def train_join(
     device: torch.device,
 ) -> None:
     """The language model learns to read real, thinned video tokens (V, VIDEO_TOKENS, D)."""
-    newline = nn.ParameterDict({"newline": model.model.image_newline})
-    modules = {"language": model.model.language_model, "newline": newline, "probes": probes}
+    modules = {"language": model.model.language_model, **family.beside(model), "probes": probes}
     run = Run("join", folder, modules, peak=6e-4, steps=steps)
-    lesson = Lesson(model, tokenizer, probes, device)
+    lesson = Lesson(family, model, tokenizer, probes, device)
     run.fit(AnswerStage(lesson, run, scenes, stored, rows=8).step, decay=0.6)

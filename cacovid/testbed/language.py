@@ -14,10 +14,11 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from cacovid.testbed.data import SPLITS
+from cacovid.testbed.families import Family, VideoModel
 from cacovid.testbed.lesson import Lesson, Row, evidence_places
 from cacovid.testbed.packing import VIDEO_TOKENS
 from cacovid.testbed.probes import Probes
@@ -149,7 +150,8 @@ class LanguageStage:
 
 
 def train_language(
-    model: LlavaOnevisionForConditionalGeneration,
+    family: Family,
+    model: VideoModel,
     tokenizer: PreTrainedTokenizerFast,
     symbols: Symbols,
     probes: Probes,
@@ -158,7 +160,6 @@ def train_language(
     device: torch.device,
 ) -> None:
     """Train language model and symbols in place, or load what an earlier run trained."""
-    newline = nn.ParameterDict({"newline": model.model.image_newline})
-    modules = {"language": model.model.language_model, "newline": newline, "symbols": symbols, "probes": probes}
+    modules = {"language": model.model.language_model, **family.beside(model), "symbols": symbols, "probes": probes}
     run = Run("language", folder, modules, peak=1e-3, steps=steps)
-    run.fit(LanguageStage(Lesson(model, tokenizer, probes, device), symbols, run).step, decay=0.35)
+    run.fit(LanguageStage(Lesson(family, model, tokenizer, probes, device), symbols, run).step, decay=0.35)

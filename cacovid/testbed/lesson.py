@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from cacovid.testbed.facts import make_facts, make_lookups
+from cacovid.testbed.families import Family, VideoModel, Wrapping
 from cacovid.testbed.forms import put, roll_call
-from cacovid.testbed.packing import CHAT, VIDEO_TOKENS, Packed, Wrapping, answer_logits, answer_loss, pack
+from cacovid.testbed.packing import VIDEO_TOKENS, Packed, answer_logits, answer_loss, pack
 from cacovid.testbed.probes import Probes
 from cacovid.testbed.questions import Question
 from cacovid.testbed.scene import CELLS, Scene
@@ -43,12 +44,13 @@ class Lesson:
 
     def __init__(
         self,
-        model: LlavaOnevisionForConditionalGeneration,
+        family: Family,
+        model: VideoModel,
         tokenizer: PreTrainedTokenizerFast,
         probes: Probes,
         device: torch.device,
     ) -> None:
-        self.model, self.tokenizer, self.probes, self.device = model, tokenizer, probes, device
+        self.family, self.model, self.tokenizer, self.probes, self.device = family, model, tokenizer, probes, device
         self.right: Counter[tuple[str, str]] = Counter()
         self.seen: Counter[tuple[str, str]] = Counter()
 
@@ -64,10 +66,10 @@ class Lesson:
             facts.append({name: labels[row.kept] for name, labels in everywhere.items()})
             lookups.append(make_lookups(row.scene, seen, everywhere))
             glyphs = [glyph for glyph, known in lookups[-1].items() if known]
-            called = roll_call([glyphs[i] for i in rng.permutation(len(glyphs))])
+            called = roll_call([glyphs[i] for i in rng.permutation(len(glyphs))], wrapping)
             questions = zip(row.questions, row.forms, strict=True)
             asked.append([*(put(question, form, wrapping) for question, form in questions), called])
-        packed = pack(self.tokenizer, [row.kept for row in rows], asked, wrapping.head, compact)
+        packed = pack(self.family, self.tokenizer, [row.kept for row in rows], asked, wrapping, compact)
         return packed.to(self.device), facts, lookups
 
     def loss(
@@ -75,10 +77,11 @@ class Lesson:
         rows: Sequence[Row],
         video: Tensor,
         rng: np.random.Generator,
-        wrapping: Wrapping = CHAT,
+        wrapping: Wrapping | None = None,
         compact: bool = False,
     ) -> Tensor:
-        """The loss of one batch. video: the kept tokens of all rows in order, (n, D)."""
+        """The loss of one batch. video: the kept tokens of all rows in order, (n, D); without `wrapping` the chat's."""
+        wrapping = wrapping or self.family.chat
         packed, facts, lookups = self._pack(rows, rng, wrapping, compact)
         with mixed_precision(self.device), self.probes.watching(self.model):
             logits, targets, first = answer_logits(self.model, packed, video)

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from cacovid.testbed.facts import FACTS, LOOKUPS, UNKNOWN
+from cacovid.testbed.families import VideoModel
 from cacovid.testbed.packing import Packed
 from cacovid.testbed.words import GLYPHS, LETTERS
 
@@ -57,7 +58,7 @@ class Probes(nn.Module):
         self._hidden: dict[int, Tensor] = {}
 
     @contextmanager
-    def watching(self, model: LlavaOnevisionForConditionalGeneration) -> Iterator[None]:
+    def watching(self, model: VideoModel) -> Iterator[None]:
         """Within the block, remember the hidden states that the probes read."""
 
         def remember(number: int) -> Any:
@@ -130,17 +131,15 @@ class Probes(nn.Module):
 
         UNKNOWN where two of them tie, and from a name on of which the video does not tell when it came.
         """
-        ids, positions = packed.ids.cpu().numpy(), packed.positions.cpu().numpy()
+        ids, block = packed.ids.cpu().numpy(), packed.block.cpu().numpy()
         labels = {name: np.full(ids.shape, UNKNOWN) for name in EXTREMES}
         glyph_of = {token: glyph for glyph, token in self.names.items()}
         for b, row in enumerate(lookups):
-            # A question begins where the positions fall.
-            block = np.cumsum(np.diff(positions[b], prepend=0) < 0)
             before = -1
             starts: dict[str, int] = {}
             for i in np.flatnonzero(np.isin(ids[b], list(glyph_of))):
-                if block[i] != before:
-                    before, starts = block[i], {}
+                if block[b, i] != before:
+                    before, starts = block[b, i], {}
                 glyph = glyph_of[int(ids[b, i])]
                 starts[glyph] = row.get(glyph, {}).get("start", UNKNOWN)
                 if UNKNOWN in starts.values():

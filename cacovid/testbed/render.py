@@ -16,6 +16,8 @@ STEP: Final = 4
 """Raw frames from one moment to the next."""
 RAW_FRAMES: Final = (MOMENTS - 1) * STEP + 1
 """So that round(linspace(0, RAW_FRAMES - 1, MOMENTS)) hits exactly the moments."""
+REACH: Final = 1
+"""Raw frames before and behind a moment that still show it: half a step later the next one begins."""
 FPS: Final = 15
 
 Frames = NDArray[np.uint8]

@@ -7,6 +7,7 @@ language model already reads.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import decord
 import numpy as np
@@ -14,29 +15,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import LlavaOnevisionForConditionalGeneration, LlavaOnevisionProcessor
 
-from cacovid.testbed.scene import CELLS, GRID, MOMENTS
+from cacovid.testbed.families import WIDTH, Family, VideoModel
+from cacovid.testbed.scene import CELLS, GRID
 from cacovid.testbed.symbols import BACKGROUND, NO_COLOUR
 from cacovid.testbed.training import Run, mixed_precision, share, worker
 
 _JUDGE_EVERY = 50
 
 
-def read_moments(path: Path) -> NDArray[np.uint8]:
-    """The sampled frames (MOMENTS, H, W, 3) of a video, read the way that evaluations read it."""
+def read_frames(path: Path, number: int) -> NDArray[np.uint8]:
+    """`number` frames (number, H, W, 3) of a video, read the way that evaluations read them."""
     reader = decord.VideoReader(str(path), num_threads=1)
-    return reader.get_batch(np.round(np.linspace(0, len(reader) - 1, MOMENTS)).astype(int)).asnumpy()
+    return reader.get_batch(np.round(np.linspace(0, len(reader) - 1, number)).astype(int)).asnumpy()
 
 
-def load_pixels(paths: Sequence[Path], processor: LlavaOnevisionProcessor) -> Tensor:
-    """What the vision tower sees of the videos, (V, MOMENTS, 3, H, W), as bytes to save memory.
+def load_pixels(family: Family, paths: Sequence[Path], processor: Any) -> Tensor:
+    """What the vision tower sees of the videos, (V, MOMENTS, channels, H, W), as bytes to save memory.
 
     The video processor resizes, and normalises bytes to [-1, 1]; `to_float` goes back there.
     """
     rows = []
     for path in tqdm(paths, desc="Reading videos", unit="video"):
-        values = processor.video_processor(read_moments(path), return_tensors="pt")["pixel_values_videos"][0]
+        values = family.pixels(processor, read_frames(path, family.frames))
         rows.append(((values + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
     return torch.stack(rows)
 
@@ -47,13 +48,14 @@ def to_float(pixels: Tensor) -> Tensor:
 
 
 def jitter(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """Frames (n, 3, H, W) with the cells turned, sheared, scaled and moved a little, two in three of them.
+    """Moments (n, C, H, W) with the cells turned, sheared, scaled and moved a little, two in three of them.
 
     Without it the tower learns the train split's handwriting by heart and misreads one unseen digit in six.
     """
-    number, _, height, width = pixels.shape
+    number, channels, height, width = pixels.shape
     down, right = height // GRID, width // GRID
-    cells = pixels.view(number, 3, GRID, down, GRID, right).permute(0, 2, 4, 1, 3, 5).reshape(-1, 3, down, right)
+    cells = pixels.view(number, channels, GRID, down, GRID, right).permute(0, 2, 4, 1, 3, 5)
+    cells = cells.reshape(-1, channels, down, right)
     # Columns: turn, shear, scale down, scale right, shift right, shift down (in half cells).
     drawn = rng.uniform(-1, 1, (len(cells), 6)) * (0.25, 0.2, 0.15, 0.15, 0.2, 0.2)
     turn, shear, tall, wide, x, y = (drawn * (rng.random((len(cells), 1)) < 2 / 3)).T
@@ -64,18 +66,7 @@ def jitter(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     ).reshape(-1, 2, 3)
     grid = nn.functional.affine_grid(torch.from_numpy(matrices).to(cells), list(cells.shape), align_corners=False)
     cells = nn.functional.grid_sample(cells, grid, padding_mode="reflection", align_corners=False)
-    return cells.view(number, GRID, GRID, 3, down, right).permute(0, 3, 1, 4, 2, 5).reshape(pixels.shape)
-
-
-def frame_tokens(model: LlavaOnevisionForConditionalGeneration, pixels: Tensor) -> Tensor:
-    """Pooled tokens (n, CELLS, D) of single frames (n, 3, H, W)."""
-    return model.model.get_video_features(pixels[:, None], return_dict=True).pooler_output[:, :CELLS]
-
-
-def video_tokens(model: LlavaOnevisionForConditionalGeneration, pixels: Tensor) -> Tensor:
-    """Pooled video tokens (V, MOMENTS * CELLS, D) of normalised pixels (V, MOMENTS, 3, H, W), no newline."""
-    tokens = model.model.get_video_features(pixels, return_dict=True).pooler_output
-    return tokens[:, : MOMENTS * CELLS]
+    return cells.view(number, GRID, GRID, channels, down, right).permute(0, 3, 1, 4, 2, 5).reshape(pixels.shape)
 
 
 class Probe(nn.Module):
@@ -96,7 +87,8 @@ class SightStage:
 
     def __init__(
         self,
-        model: LlavaOnevisionForConditionalGeneration,
+        family: Family,
+        model: VideoModel,
         probe: Probe,
         pixels: Tensor,
         labels: tuple[Tensor, Tensor],
@@ -104,7 +96,7 @@ class SightStage:
         device: torch.device,
         frames: int = 32,
     ) -> None:
-        self.model, self.probe, self.run, self.device = model, probe, run, device
+        self.family, self.model, self.probe, self.run, self.device = family, model, probe, run, device
         self.frames = share(frames)
         self.pixels = pixels.flatten(0, 1)
         self.labels = [part.view(-1, CELLS) for part in labels]
@@ -119,7 +111,7 @@ class SightStage:
         patch = torch.arange(CELLS).expand(self.frames, CELLS)
         targets = [self.labels[0][chosen], self.labels[1][chosen], patch // GRID, patch % GRID]
         with mixed_precision(self.device):
-            found = self.probe(frame_tokens(self.model, pixels * gain + shift))
+            found = self.probe(self.family.frame_tokens(self.model, pixels * gain + shift))
         losses = [
             nn.functional.cross_entropy(logits.flatten(0, 1), target.to(self.device).flatten())
             for logits, target in zip(found, targets, strict=True)
@@ -140,7 +132,8 @@ class SightStage:
 
 
 def train_sight(
-    model: LlavaOnevisionForConditionalGeneration,
+    family: Family,
+    model: VideoModel,
     pixels: Tensor,
     labels: tuple[Tensor, Tensor],
     folder: Path,
@@ -148,11 +141,6 @@ def train_sight(
     device: torch.device,
 ) -> None:
     """Train vision tower and projector in place, or load what an earlier run trained."""
-    probe = Probe(model.model.image_newline.numel()).to(device)
-    modules = {
-        "tower": model.model.vision_tower,
-        "projector": model.model.multi_modal_projector,
-        "probe": probe,
-    }
-    run = Run("sight", folder, modules, peak=1e-3, steps=steps)
-    run.fit(SightStage(model, probe, pixels, labels, run, device).step, warmup=50, decay=0.5)
+    probe = Probe(WIDTH).to(device)
+    run = Run("sight", folder, {**family.sight(model), "probe": probe}, peak=1e-3, steps=steps)
+    run.fit(SightStage(family, model, probe, pixels, labels, run, device).step, warmup=50, decay=0.5)

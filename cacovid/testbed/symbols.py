@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
+from cacovid.testbed.families import VideoModel
 from cacovid.testbed.scene import CELLS, GRID, MOMENTS, Scene
 from cacovid.testbed.words import COLOUR_NAMES, GLYPHS
 
@@ -51,16 +52,14 @@ class Symbols(nn.Module):
         self.row = nn.Parameter(torch.randn(GRID, width) * std)
         self.column = nn.Parameter(torch.randn(GRID, width) * std)
 
-    def words(self, model: LlavaOnevisionForConditionalGeneration) -> tuple[Tensor, Tensor]:
+    def words(self, model: VideoModel) -> tuple[Tensor, Tensor]:
         """The embeddings of all glyph classes and of all colour classes."""
         table = model.model.language_model.embed_tokens.weight
         assert isinstance(table, Tensor)
         glyphs = torch.cat([table[self.word_ids], self.other])
         return glyphs, torch.cat([table[self.colour_ids], torch.zeros_like(self.other[:1])])
 
-    def forward(
-        self, model: LlavaOnevisionForConditionalGeneration, glyph: Tensor, colour: Tensor, place: Tensor
-    ) -> Tensor:
+    def forward(self, model: VideoModel, glyph: Tensor, colour: Tensor, place: Tensor) -> Tensor:
         """glyph, colour, place (flat video positions), each (n,) -> (n, D)."""
         glyphs, colours = self.words(model)
         patch = place % CELLS

@@ -1,36 +1,14 @@
-"""The test bed's tokenizer and processor: real files of the published LLaVA-OneVision layout, at its scale."""
+"""The test bed's tokenizer: a byte-level BPE in which every word of the questions is one token."""
 
-from pathlib import Path
 from typing import Final
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    LlavaOnevisionImageProcessor,
-    LlavaOnevisionProcessor,
-    LlavaOnevisionVideoProcessor,
-    PreTrainedTokenizerFast,
-)
+from transformers import PreTrainedTokenizerFast
 
 from cacovid.testbed.questions import words_in_questions
 
 END_OF_TEXT: Final = "<|endoftext|>"
-SPECIAL: Final = (END_OF_TEXT, "<|im_start|>", "<|im_end|>", "<image>", "<video>")
-IMAGE_SIZE: Final = 80
-PATCH_SIZE: Final = 8
-
-CHAT_TEMPLATE: Final = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + ' ' }}"
-    "{% if message['content'] is string %}{{ '\\n' + message['content'] }}{% else %}"
-    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\\n' }}{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'video' %}{{ '<video>\\n' }}{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}{{ '\\n' + part['text'] }}{% endfor %}"
-    "{% endif %}"
-    "{{ '<|im_end|>' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
-"""Media first, then the text, as the published checkpoints' template lays them out."""
+SPECIAL: Final = (END_OF_TEXT, "<|im_start|>", "<|im_end|>")
 
 _TEXT: Final = (
     "assistant", "user", "system", "You are a helpful assistant.",
@@ -53,15 +31,15 @@ def corpus() -> list[str]:
     return [*_TEXT, *words] * 3
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE in which every word of the questions is one token."""
+def build_tokenizer(*marks: str, image_token: str, video_token: str) -> PreTrainedTokenizerFast:
+    """The tokenizer with a family's special tokens: those that stand for media, and further marks."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=1000,
         min_frequency=1,
-        special_tokens=list(SPECIAL),
+        special_tokens=[*SPECIAL, *marks, image_token, video_token],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -70,32 +48,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         tokenizer_object=bpe,
         pad_token=END_OF_TEXT,
         eos_token="<|im_end|>",
-        extra_special_tokens={"image_token": "<image>", "video_token": "<video>"},
+        extra_special_tokens={"image_token": image_token, "video_token": video_token},
         model_max_length=32768,
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
-
-
-def build_processor() -> LlavaOnevisionProcessor:
-    """The processor: 80 x 80 pixels, patches of 8, so 100 patches a frame and 25 tokens after pooling."""
-    size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-    scale = [IMAGE_SIZE * i for i in range(1, 7)]
-    return LlavaOnevisionProcessor(
-        image_processor=LlavaOnevisionImageProcessor(
-            size=size,
-            image_grid_pinpoints=[[h, w] for h in scale for w in scale],
-            image_mean=[0.5, 0.5, 0.5],
-            image_std=[0.5, 0.5, 0.5],
-        ),
-        video_processor=LlavaOnevisionVideoProcessor(size=size, image_mean=[0.5, 0.5, 0.5], image_std=[0.5, 0.5, 0.5]),
-        tokenizer=build_tokenizer(),
-        num_image_tokens=(IMAGE_SIZE // PATCH_SIZE) ** 2,
-        vision_feature_select_strategy="full",
-        chat_template=CHAT_TEMPLATE,
-    )
-
-
-def save_processor(folder: Path) -> None:
-    """Write the tokenizer and processor files into a checkpoint folder."""
-    build_processor().save_pretrained(folder)

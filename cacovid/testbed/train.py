@@ -1,4 +1,4 @@
-"""Train the test bed's model from nothing: `python -m cacovid.testbed.train [--out DIR] [--stages ...]`.
+"""Train a test bed's model from nothing: `python -m cacovid.testbed.train [--family F] [--out DIR] [--stages ...]`.
 
 Stop it whenever you like: the same command goes on where it was.
 """
@@ -14,18 +14,16 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from transformers import LlavaOnevisionProcessor
 
 from cacovid.testbed.curve import draw_curve
 from cacovid.testbed.data import split_seeds
+from cacovid.testbed.families import FAMILIES, WIDTH, Family
 from cacovid.testbed.join import features, train_align, train_join
 from cacovid.testbed.language import train_language
-from cacovid.testbed.model import build_model
 from cacovid.testbed.probes import Probes
 from cacovid.testbed.scene import make_scene
 from cacovid.testbed.sight import load_pixels, train_sight
 from cacovid.testbed.symbols import Symbols, label_batch
-from cacovid.testbed.tokenizer import build_processor, save_processor
 from cacovid.testbed.training import use_training_attention, worker
 from cacovid.testbed.videos import make_videos
 
@@ -36,15 +34,16 @@ STEPS: Final = {"language": 2000, "sight": 2000, "align": 600, "join": 1200}
 class Trainer:
     """The stages in order. A stage that an earlier run finished in the work folder is only loaded."""
 
-    def __init__(self, work: Path, steps: dict[str, int], videos: int | None, device: torch.device) -> None:
-        self.work, self.steps, self.videos, self.device = work, steps, videos, device
-        self.processor: LlavaOnevisionProcessor = build_processor()
-        self.model = build_model(self.processor)
+    def __init__(
+        self, family: Family, work: Path, steps: dict[str, int], videos: int | None, device: torch.device
+    ) -> None:
+        self.family, self.work, self.steps, self.videos, self.device = family, work, steps, videos, device
+        self.processor = family.build_processor()
+        self.model = family.build_model(self.processor)
         self.model.to(device)  # type: ignore[arg-type]
         use_training_attention(self.model)
-        width = self.model.model.image_newline.numel()
-        self.probes = Probes(self.processor.tokenizer, width).to(device)
-        self.symbols = Symbols(self.processor.tokenizer, width).to(device)
+        self.probes = Probes(self.processor.tokenizer, WIDTH).to(device)
+        self.symbols = Symbols(self.processor.tokenizer, WIDTH).to(device)
         self.seeds = split_seeds("train", videos)
 
     def pixels(self) -> torch.Tensor:
@@ -54,26 +53,30 @@ class Trainer:
     def language(self) -> None:
         """The LLM, on symbols."""
         rest = (self.symbols, self.probes, self.work, self.steps["language"], self.device)
-        train_language(self.model, self.processor.tokenizer, *rest)
+        train_language(self.family, self.model, self.processor.tokenizer, *rest)
 
     def sight(self) -> None:
         """The vision tower, on labels."""
         labels = label_batch([make_scene(seed) for seed in self.seeds])
-        train_sight(self.model, self.pixels(), labels, self.work, self.steps["sight"], self.device)
+        rest = (self.pixels(), labels, self.work, self.steps["sight"], self.device)
+        train_sight(self.family, self.model, *rest)
 
     def align(self) -> None:
         """Tower and projector, on the LLM's symbols."""
         labels = label_batch([make_scene(seed) for seed in self.seeds])
-        train_align(self.model, self.symbols, self.pixels(), labels, self.work, self.steps["align"], self.device)
+        rest = (self.pixels(), labels, self.work, self.steps["align"], self.device)
+        train_align(self.family, self.model, self.symbols, *rest)
 
     def join(self) -> None:
         """The LLM, on the tower's tokens."""
         # Each worker reads its own part of the videos.
         rank, workers = worker()
         done = (self.work / "join.pt").exists()
-        stored = torch.empty(0) if done else features(self.model, self.pixels()[rank::workers], self.device)
+        pixels = self.pixels()[rank::workers]
+        stored = torch.empty(0) if done else features(self.family, self.model, pixels, self.device)
         scenes = [make_scene(seed) for seed in self.seeds[rank::workers]]
         train_join(
+            self.family,
             self.model,
             self.processor.tokenizer,
             self.probes,
@@ -88,7 +91,7 @@ class Trainer:
         """Write the checkpoint folder: weights, configuration, tokenizer and processor files."""
         self.model.model.language_model.config._attn_implementation = "sdpa"
         self.model.save_pretrained(out)
-        save_processor(out)
+        self.processor.save_pretrained(out)
 
 
 def _work(rank: int, workers: int, meeting: str, options: argparse.Namespace, steps: dict[str, int]) -> None:
@@ -97,7 +100,7 @@ def _work(rank: int, workers: int, meeting: str, options: argparse.Namespace, st
         # One thread a worker: two threads on so small a model mostly wait for each other.
         torch.set_num_threads(1)
         torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=workers)
-    trainer = Trainer(options.work, steps, options.videos, torch.device(options.device))
+    trainer = Trainer(FAMILIES[options.family], options.work, steps, options.videos, torch.device(options.device))
     for name in STEPS:
         if name not in options.stages and not (options.work / f"{name}.pt").exists():
             break
@@ -108,11 +111,11 @@ def _work(rank: int, workers: int, meeting: str, options: argparse.Namespace, st
         torch.distributed.destroy_process_group()
 
 
-def prepare(work: Path, videos: int | None) -> None:
+def prepare(family: Family, work: Path, videos: int | None) -> None:
     """Make the train videos and store what the vision tower sees of them, unless that is there."""
     path = work / "pixels.pt"
     if not path.exists():
-        values = load_pixels(make_videos(split_seeds("train", videos)), build_processor())
+        values = load_pixels(family, make_videos(split_seeds("train", videos)), family.build_processor())
         torch.save(values, path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
 
@@ -129,6 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m cacovid.testbed.train", description=__doc__.split("\n")[0] if __doc__ else None
     )
     cuda = torch.cuda.is_available()
+    parser.add_argument("--family", choices=tuple(FAMILIES), default="llava_ov")
     parser.add_argument("--out", type=Path, default=Path("outputs/testbed"), help="checkpoint folder to write")
     parser.add_argument("--work", type=Path, help="folder for the stages' files (default: OUT-training)")
     parser.add_argument("--videos", type=int, help="train videos to use (default: all)")
@@ -142,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.work = options.work or options.out.with_name(options.out.name + "-training")
     options.work.mkdir(parents=True, exist_ok=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    prepare(options.work, options.videos)
+    prepare(FAMILIES[options.family], options.work, options.videos)
     on_gpu = torch.device(options.device).type != "cpu"
     workers = options.workers or (1 if on_gpu else min(2, os.cpu_count() or 1))
     with tempfile.TemporaryDirectory() as folder:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import LlavaOnevisionForConditionalGeneration
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from cacovid.testbed.families import VideoModel
 from cacovid.testbed.muon import Muon
 
 _ATTENTION = "sdpa_float32"
@@ -35,7 +35,7 @@ def _attention_float32(
     return out.transpose(1, 2).contiguous(), None
 
 
-def use_training_attention(model: LlavaOnevisionForConditionalGeneration) -> None:
+def use_training_attention(model: VideoModel) -> None:
     """Let the language model attend in float32 while it is trained; the saved files do not know of it."""
     ALL_ATTENTION_FUNCTIONS.register(_ATTENTION, _attention_float32)
     model.model.language_model.config._attn_implementation = _ATTENTION

@@ -25,7 +25,7 @@ from transformers import (
 from cacovid.backbones import BACKBONES, Backbone
 from cacovid.flops import DecoderShape, SiglipShape, WindowedShape
 from cacovid.sizes import SIZES
-from cacovid.testbed.tokenizer import CHAT_TEMPLATE, build_tokenizer
+from cacovid.testbed.families import LLAVA_OV, QWEN2_5_VL
 from sweeps.settings import Backbone as BackboneSettings
 from sweeps.settings import ConfigError
 
@@ -38,7 +38,8 @@ def llava_onevision(sizes: str) -> tuple[LlavaOnevisionConfig, LlavaOnevisionPro
     """Config and processor of LLaVA-OneVision at `sizes` of SIZES: the published layout, with a small tokenizer."""
     decoder, vision = SIZES[sizes].decoder, SIZES[sizes].vision
     assert isinstance(vision, SiglipShape)
-    tokenizer = build_tokenizer()
+    small = LLAVA_OV.build_processor()
+    tokenizer = small.tokenizer
     vocabulary = tokenizer.get_vocab()
     size, grid = {"height": IMAGE, "width": IMAGE}, [[IMAGE, IMAGE]]
     processor = LlavaOnevisionProcessor(
@@ -47,7 +48,7 @@ def llava_onevision(sizes: str) -> tuple[LlavaOnevisionConfig, LlavaOnevisionPro
         tokenizer=tokenizer,
         num_image_tokens=vision.patches,
         vision_feature_select_strategy="full",
-        chat_template=CHAT_TEMPLATE,
+        chat_template=small.chat_template,
     )
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(
@@ -77,14 +78,15 @@ def qwen2_5_vl(sizes: str) -> tuple[Qwen2_5_VLConfig, Qwen2_5_VLProcessor]:
     """Config and processor of Qwen2.5-VL at `sizes` of SIZES: the published layout, with a small tokenizer."""
     decoder, vision = SIZES[sizes].decoder, SIZES[sizes].vision
     assert isinstance(vision, WindowedShape)
-    tokenizer = build_tokenizer()
+    small = QWEN2_5_VL.build_processor()
+    tokenizer = small.tokenizer
     vocabulary = tokenizer.get_vocab()
     patches: dict[str, Any] = {"patch_size": PATCH, "merge_size": vision.merge}
     processor = Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(**patches),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(**patches),
-        chat_template=CHAT_TEMPLATE,
+        chat_template=small.chat_template,
     )
     every, half = vision.layers // vision.full_layers, decoder.head_dim // 2
     config = Qwen2_5_VLConfig(
@@ -110,8 +112,10 @@ def qwen2_5_vl(sizes: str) -> tuple[Qwen2_5_VLConfig, Qwen2_5_VLProcessor]:
                 "mrope_section": [half - 2 * (3 * half // 8), 3 * half // 8, 3 * half // 8],  # of 64: 16, 24, 24
             },
         },
-        image_token_id=vocabulary["<image>"],
-        video_token_id=vocabulary["<video>"],
+        vision_start_token_id=vocabulary["<|vision_start|>"],
+        vision_end_token_id=vocabulary["<|vision_end|>"],
+        image_token_id=vocabulary["<|image_pad|>"],
+        video_token_id=vocabulary["<|video_pad|>"],
         tie_word_embeddings=False,
     )
     return config, processor

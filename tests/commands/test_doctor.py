@@ -83,7 +83,7 @@ def test_a_decoder_that_gives_wrong_frames_is_a_problem(monkeypatch):
 def test_a_checkpoint_that_is_a_pointer_file(tmp_path, monkeypatch):
     from cacovid.backbones import loading
 
-    monkeypatch.setattr(loading, "TESTBED", tmp_path)
+    monkeypatch.setitem(loading.TESTBEDS, "testbed", tmp_path)
     assert "lacks config.json, model.safetensors, tokenizer.json" in suite._checkpoint().detail
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_text("{}")

@@ -262,6 +262,8 @@ def test_evidence_recall() -> None:
     assert evidence_recall({}, (0, 9), answer) is None
     pairs = {**document, "evidence_frames": [0, 9, 12], "evidence": [[0, 0], [1, 0], [1, 1], [2, 3]]}
     assert evidence_recall(pairs, (0, 9, 12), kept([0, 7], 8)) == pytest.approx(2 / 3), "two frames are one of tokens"
+    assert evidence_recall({**document, "evidence_reach": 1}, (0, 8), answer) == pytest.approx(2 / 3)
+    assert evidence_recall({**document, "evidence_reach": 1}, (0, 4, 9), kept([0], 12)) is None, "two show a moment"
 
 
 def test_inside_the_command_errors_end_the_process(

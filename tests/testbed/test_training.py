@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from cacovid.testbed.curve import draw_curve
 from cacovid.testbed.facts import UNKNOWN
+from cacovid.testbed.families import FAMILIES, LLAVA_OV, Family
 from cacovid.testbed.forms import put
 from cacovid.testbed.join import thin
 from cacovid.testbed.language import LEVELS, keep
 from cacovid.testbed.lesson import Lesson, Row, evidence_places
-from cacovid.testbed.model import build_model
 from cacovid.testbed.muon import Muon, orthogonalise
 from cacovid.testbed.packing import VIDEO_TOKENS, Asked, pack
 from cacovid.testbed.probes import Probes
@@ -22,7 +22,6 @@ from cacovid.testbed.questions import make_questions
 from cacovid.testbed.scene import make_scene
 from cacovid.testbed.sight import jitter
 from cacovid.testbed.symbols import Symbols, label_batch
-from cacovid.testbed.tokenizer import build_processor
 from cacovid.testbed.training import Run
 from cacovid.testbed.words import GLYPHS
 
@@ -116,13 +115,18 @@ def test_a_row_keeps_the_evidence_and_no_more_than_its_level(level) -> None:
         assert len(kept) <= min(VIDEO_TOKENS, len(evidence) + 12 * level.things + level.cells)
 
 
-def test_a_lesson_counts_whole_answers_and_moves_every_weight() -> None:
+@pytest.fixture(params=FAMILIES.values(), ids=FAMILIES)
+def family(request) -> Family:
+    return request.param
+
+
+def test_a_lesson_counts_whole_answers_and_moves_every_weight(family: Family) -> None:
     torch.manual_seed(0)
-    processor = build_processor()
-    model, device = build_model(processor), torch.device("cpu")
+    processor = family.build_processor()
+    model, device = family.build_model(processor), torch.device("cpu")
     probes = Probes(processor.tokenizer, 128)
     symbols = Symbols(processor.tokenizer, 128)
-    lesson = Lesson(model, processor.tokenizer, probes, device)
+    lesson = Lesson(family, model, processor.tokenizer, probes, device)
     scene = make_scene((0, 2))
     questions = make_questions(scene)
     places = np.arange(VIDEO_TOKENS)
@@ -159,12 +163,13 @@ def test_the_curve_is_drawn_from_a_log(tmp_path: Path) -> None:
     assert (tmp_path / "curve.png").stat().st_size > 5000
 
 
-def test_letters_are_asked_at_the_options_words_and_at_the_replys() -> None:
-    processor = build_processor()
+def test_letters_are_asked_at_the_options_words_and_at_the_replys(family: Family) -> None:
+    processor = family.build_processor()
     probes = Probes(processor.tokenizer, 128)
     questions = make_questions(make_scene((0, 1)))
     forms = ("letter", "echo", "hint")
-    packed = pack(processor.tokenizer, [np.arange(5)], [[put(q, form) for q in questions for form in forms]])
+    asked = [put(q, form, family.chat) for q in questions for form in forms]
+    packed = pack(family, processor.tokenizer, [np.arange(5)], [asked])
     option, reply = probes._letters(packed)
     # Four options in each lettered form; the hints have neither options nor a letter.
     assert option[option != UNKNOWN].tolist() == [0, 1, 2, 3] * 2 * len(questions)
@@ -172,11 +177,11 @@ def test_letters_are_asked_at_the_options_words_and_at_the_replys() -> None:
 
 
 def test_extremes_are_those_of_the_names_so_far() -> None:
-    processor = build_processor()
+    processor = LLAVA_OV.build_processor()
     probes = Probes(processor.tokenizer, 128)
     starts = {"star": 5, "moon": 2, "heart": 9, "ring": 2}
     asked = [Asked("\n\n heart star moon ring", " moon", "a"), Asked("\n\n star heart gate moon", " star", "b")]
-    packed = pack(processor.tokenizer, [np.arange(3)], [asked])
+    packed = pack(LLAVA_OV, processor.tokenizer, [np.arange(3)], [asked])
     table = probes._extremes(packed, [{glyph: {"start": start} for glyph, start in starts.items()}])
     known = {name: [GLYPHS[i] for i in labels[labels != UNKNOWN].tolist()] for name, labels in table.items()}
     # The answer names its object too. The ring ties with the moon; after the gate, of which nothing is known,
@@ -185,9 +190,10 @@ def test_extremes_are_those_of_the_names_so_far() -> None:
     assert known["latest"] == ["heart"] * 5 + ["star", "heart"]
 
 
-def test_jitter_moves_cells_and_stays_within_them() -> None:
-    pixels = torch.zeros(2, 3, 80, 80)
-    pixels[:, :, 16:32, 32:48] = torch.rand(2, 3, 16, 16)  # the cell in row 1, column 2
+@pytest.mark.parametrize("channels", [3, 6])
+def test_jitter_moves_cells_and_stays_within_them(channels: int) -> None:
+    pixels = torch.zeros(2, channels, 80, 80)
+    pixels[:, :, 16:32, 32:48] = torch.rand(2, channels, 16, 16)  # the cell in row 1, column 2
     moved = jitter(pixels, np.random.default_rng(0))
     assert moved.shape == pixels.shape and not torch.equal(moved, pixels)
     outside = torch.ones(80, 80, dtype=torch.bool)

@@ -11,7 +11,7 @@ import pytest
 from cacovid.testbed.data import UnknownSplitError, load_split
 from cacovid.testbed.render import RAW_FRAMES, moment_frames, render
 from cacovid.testbed.scene import MOMENTS, make_scene
-from cacovid.testbed.sight import read_moments
+from cacovid.testbed.sight import read_frames
 from cacovid.testbed.videos import encode, make_video, video_path
 
 
@@ -25,7 +25,7 @@ def test_round_trip_through_h264() -> None:
     reader = decord.VideoReader(str(path), num_threads=1)
     assert len(reader) == RAW_FRAMES
     drawn = render(make_scene((2, 5)), moment_frames()).astype(int)
-    read = read_moments(path).astype(int)
+    read = read_frames(path, MOMENTS).astype(int)
     assert read.shape == drawn.shape == (MOMENTS, 160, 160, 3)
     small = np.s_[:, ::4, ::4]
     apart = np.abs(read[small][:, None] - drawn[small][None]).mean(axis=(2, 3, 4))

@@ -8,6 +8,7 @@ import pytest
 
 from cacovid.testbed.data import SPLITS, VIDEOS, split_seeds
 from cacovid.testbed.evaluate import judge
+from cacovid.testbed.families import LLAVA_OV
 from cacovid.testbed.forms import put
 from cacovid.testbed.glyphs import digit_indices
 from cacovid.testbed.questions import make_questions
@@ -144,14 +145,14 @@ def test_labels_follow_the_cells(scenes: list[Scene]) -> None:
 
 def test_a_drill_shows_the_options_and_says_the_word(scenes: list[Scene]) -> None:
     for question in make_questions(scenes[0]):
-        echo = put(question, "echo")
+        echo = put(question, "echo", LLAVA_OV.chat)
         shown, _, said = echo.text.partition("<|im_end|>")
         assert shown.strip().split("\n") == [f"{a}. {b}" for a, b in zip(LETTERS, question.options, strict=True)]
         assert said.endswith(f" {question.word}, option")
         assert echo.answer == f" {question.letter}"
         assert question.text not in echo.text
     with pytest.raises(ValueError, match="'brief' is not one of hint, letter, echo"):
-        put(make_questions(scenes[0])[0], "brief")
+        put(make_questions(scenes[0])[0], "brief", LLAVA_OV.chat)
 
 
 def test_the_quality_bar_is_judged_part_by_part() -> None:

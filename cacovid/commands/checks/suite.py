@@ -105,7 +105,7 @@ def _checkpoint() -> Check:
 
     from cacovid.backbones import loading
 
-    folder = loading.TESTBED
+    folder = loading.TESTBEDS["testbed"]
     needed = ("config.json", "model.safetensors", "tokenizer.json")
     if absent := [name for name in needed if not (folder / name).is_file()]:
         detail = f"{folder} lacks {', '.join(absent)}"

@@ -10,7 +10,7 @@ from datasets import Dataset
 from cacovid.lmms.arguments import ArgumentError
 from cacovid.lmms.command import exit_status
 from cacovid.testbed.data import load_split
-from cacovid.testbed.render import moment_frames
+from cacovid.testbed.render import REACH, moment_frames
 from cacovid.testbed.scene import GRID
 from cacovid.testbed.words import KINDS
 
@@ -27,12 +27,12 @@ _PHRASE = re.compile(r"\b(?i:answer|option|choice)\b(?:\s+is)?\s*:?\s*\(?([A-D])
 def documents(_placeholder: Dataset, split: str, kind: str | None = None) -> Dataset:
     """A split's documents, of one kind or all; missing videos are made.
 
-    Each says where its evidence cells lie: `evidence_frames`, the frames of the file that they count, and
-    `evidence_patches` a frame.
+    Each says where its evidence cells lie: `evidence_frames`, the frames of the file that they count, with the
+    `evidence_reach` of frames around those that show the same, and `evidence_patches` a frame.
     """
     with exit_status():
         rows = load_split(split, _limit())
-    place = {"evidence_frames": moment_frames(), "evidence_patches": GRID * GRID}
+    place = {"evidence_frames": moment_frames(), "evidence_reach": REACH, "evidence_patches": GRID * GRID}
     return Dataset.from_list([{**row, **place} for row in rows if kind in (None, row["kind"])])
 
 
