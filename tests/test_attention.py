@@ -184,7 +184,9 @@ def tower(backbone, request):
     """Stock vision tower with maps: attentions and hidden states of every layer."""
     with torch.inference_mode():
         return backbone.model.model.vision_tower(
-            backbone.pixels(request.frames)[0], output_attentions=True, output_hidden_states=True
+            backbone.preprocess(request.frames)["pixel_values_videos"][0],
+            output_attentions=True,
+            output_hidden_states=True,
         )
 
 

@@ -39,12 +39,12 @@ class LlavaNextVideo(Backbone):
         return SiglipShape.from_config(self.model.config)
 
     @torch.inference_mode()
-    def encode_frames(self, frames: Any, needs: frozenset[Any]) -> Encoded:
+    def encode_pixels(self, pixels: Any, needs: frozenset[Any]) -> Encoded:
         if needs:
             raise MethodError(f"{self.family} captures nothing of its tower, asked for {', '.join(sorted(needs))}")
-        pixels = self.preprocess(frames)["pixel_values_videos"].to(self.device, self.model.dtype)
-        rows = self.model.model.get_video_features(pixels, return_dict=True).pooler_output[0]
-        return Encoded(rows.unflatten(0, (len(frames), SIDE, SIDE)).contiguous())
+        values = self.on_device(pixels["pixel_values_videos"])  # (1, F, 3, h, w)
+        rows = self.model.model.get_video_features(values, return_dict=True).pooler_output[0]
+        return Encoded(rows.unflatten(0, (values.shape[1], SIDE, SIDE)).contiguous())
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Backbones by family name."""
 
-from cacovid.backbones.base import Answer, Backbone, Encoded, VideoRequest
+from cacovid.backbones.base import Answer, Backbone, Encoded, Pixels, VideoRequest
 from cacovid.backbones.llava_onevision import LlavaOnevision
 from cacovid.backbones.loading import BACKBONES, TESTBEDS, checkpoint_folder, family_of, load_backbone
 from cacovid.backbones.qwen2_5_vl import Qwen2_5_VL
@@ -12,6 +12,7 @@ __all__ = [
     "Backbone",
     "Encoded",
     "LlavaOnevision",
+    "Pixels",
     "Qwen2_5_VL",
     "VideoRequest",
     "checkpoint_folder",

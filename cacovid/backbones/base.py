@@ -13,7 +13,7 @@ from transformers import AutoProcessor
 
 from cacovid.backbones.checkpoint import load_model
 from cacovid.backbones.decoder import Decoder, Prefilled, Sequence
-from cacovid.backbones.exchange import Answer, Encoded, VideoRequest
+from cacovid.backbones.exchange import Answer, Encoded, Pixels, VideoRequest
 from cacovid.backbones.generation import Generated, Stopping, generate
 from cacovid.budget import BudgetMode, Flops, Spent
 from cacovid.clock import StageClock
@@ -27,7 +27,7 @@ from cacovid.solve import Cost, Plan, plan
 class Backbone(ABC):
     """One adapter a model family, on the stock transformers class; nothing in the model is patched.
 
-    A family names its model class and writes `encode_frames`, `newline`, `vision_shape` and, where it has them, `axes`.
+    A family names its model class and writes `encode_pixels`, `newline`, `vision_shape` and, where it has them, `axes`.
     The rest is shared. See docs/backbones.md.
     """
 
@@ -36,6 +36,7 @@ class Backbone(ABC):
     model_class: ClassVar[Any]  # of transformers
     example: ClassVar[str]  # a published checkpoint
     video_end: ClassVar[str | None] = None  # token that the chat template puts behind a video
+    processing: ClassVar[dict[str, Any]] = {}  # further arguments of the stock video processor
 
     def __init__(self, model: Any, processor: Any) -> None:
         text = model.config.text_config
@@ -75,11 +76,15 @@ class Backbone(ABC):
         return cls(model.to(device), AutoProcessor.from_pretrained(pretrained, revision=revision))
 
     @abstractmethod
+    def encode_pixels(self, pixels: Pixels, needs: frozenset[Need]) -> Encoded:
+        """Vision tower, projector and pooling of what `preprocess` made; captures exactly what `needs` names."""
+
     def encode_frames(self, frames: np.ndarray, needs: frozenset[Need]) -> Encoded:
-        """Vision tower, projector and pooling on uint8 (F, height, width, 3); captures exactly what `needs` names.
+        """`preprocess` and `encode_pixels` on uint8 (F, height, width, 3).
 
         Raises PromptError for frames of another shape.
         """
+        return self.encode_pixels(self.preprocess(frames), needs)
 
     @property
     @abstractmethod
@@ -114,17 +119,26 @@ class Backbone(ABC):
                 f"min_pixels={least}, max_pixels={most}: {self.family} reads every frame in one size; leave them out"
             )
 
-    def preprocess(self, frames: np.ndarray, **settings: Any) -> Any:
-        """What the stock video processor makes of uint8 (F, height, width, 3). Raises PromptError for another shape."""
+    def preprocess(self, frames: np.ndarray) -> Pixels:
+        """What the stock video processor makes of uint8 (F, height, width, 3), on the CPU; pinned for a CUDA device.
+
+        Raises PromptError for another shape.
+        """
         if frames.ndim != 4 or frames.shape[0] < 1 or frames.shape[3] != 3:
             raise PromptError(f"frames of shape {frames.shape}, expected (F, height, width, 3) with F >= 1")
-        return self.processor.video_processor(
+        made = self.processor.video_processor(
             videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
             do_sample_frames=False,
             input_data_format="channels_first",
             return_tensors="pt",
-            **settings,
+            **self.processing,
         )
+        pinned = self.device.type == "cuda"
+        return {name: part.pin_memory() if pinned else part for name, part in made.items() if torch.is_tensor(part)}
+
+    def on_device(self, pixels: Tensor) -> Tensor:
+        """Pixel values where the model is, in its dtype."""
+        return pixels.to(self.device, non_blocking=True).to(self.model.dtype)
 
     def template(self, messages: list[dict[str, Any]]) -> str:
         """Chat messages (transformers' format) to prompt text, generation prompt included."""

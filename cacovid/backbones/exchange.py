@@ -10,6 +10,9 @@ from torch import Tensor
 from cacovid.budget import Spent
 from cacovid.records import Compressed
 
+Pixels = Mapping[str, Tensor]
+"""What a stock video processor makes of a video's frames, by the processor's own names."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoRequest:

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from cacovid.attention import received
-from cacovid.backbones.base import Backbone, Encoded
+from cacovid.backbones.base import Backbone
+from cacovid.backbones.exchange import Encoded, Pixels
 from cacovid.flops import SiglipShape
 from cacovid.records import Need
 
@@ -41,19 +41,14 @@ class LlavaOnevision(Backbone):
         vision = self.model.config.vision_config
         return math.ceil(vision.image_size // vision.patch_size / 2)
 
-    def pixels(self, frames: np.ndarray) -> Tensor:
-        """The processor's pixel values (1, F, 3, h, w), on the model's device and in its dtype."""
-        out = self.preprocess(frames)
-        return out["pixel_values_videos"].to(self.device, self.model.dtype)
-
     @torch.inference_mode()
-    def encode_frames(self, frames: np.ndarray, needs: frozenset[Need]) -> Encoded:
+    def encode_pixels(self, pixels: Pixels, needs: frozenset[Need]) -> Encoded:
         """Pooled features from the stock code path, and what the method declared."""
-        pixels = self.pixels(frames)
+        values = self.on_device(pixels["pixel_values_videos"])  # (1, F, 3, h, w)
         core = self.model.model
         features: list[Tensor] = []
         captured: dict[str, list[Tensor]] = {need: [] for need in needs}
-        for chunk in pixels.split(FRAMES_AT_ONCE, dim=1):
+        for chunk in values.split(FRAMES_AT_ONCE, dim=1):
             with self._tower_record(needs) as seen:
                 # (1, f*S [+ 1], D): newer releases append the newline token here, which the sequence adds itself
                 rows = core.get_video_features(chunk, return_dict=True).pooler_output[0]

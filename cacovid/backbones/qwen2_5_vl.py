@@ -11,9 +11,8 @@ Traps that this file exists for:
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -23,7 +22,8 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_
 from transformers.vision_utils import get_vision_window_index
 
 from cacovid.attention import received
-from cacovid.backbones.base import Backbone, Encoded
+from cacovid.backbones.base import Backbone
+from cacovid.backbones.exchange import Encoded, Pixels
 from cacovid.errors import CheckpointError
 from cacovid.flops import WindowedShape
 from cacovid.records import Need
@@ -43,6 +43,7 @@ class Qwen2_5_VL(Backbone):
     model_class = Qwen2_5_VLForConditionalGeneration
     example = "Qwen/Qwen2.5-VL-3B-Instruct"
     video_end = "<|vision_end|>"
+    processing: ClassVar = {"cap_pixels_per_frame": False}
 
     def __init__(self, model: Any, processor: Any) -> None:
         super().__init__(model, processor)
@@ -98,16 +99,15 @@ class Qwen2_5_VL(Backbone):
         return found[:, 0].T.contiguous()
 
     @torch.inference_mode()
-    def encode_frames(self, frames: np.ndarray, needs: frozenset[Need]) -> Encoded:
+    def encode_pixels(self, pixels: Pixels, needs: frozenset[Need]) -> Encoded:
         """Merged features from the stock code path, and what the method declared."""
-        out = self.preprocess(frames, cap_pixels_per_frame=False)
-        pixels = out["pixel_values_videos"].to(self.device, self.model.dtype)
-        thw = out["video_grid_thw"].to(self.device)
+        values = self.on_device(pixels["pixel_values_videos"])
+        thw = pixels["video_grid_thw"].to(self.device)
         count, height, width = thw[0].tolist()
         grid = (count, height // self.merge, width // self.merge)  # F, H, W
         core = self.model.model
         with self._tower_record(needs) as seen:
-            rows = core.get_video_features(pixels, thw, return_dict=True).pooler_output[0]  # (F*S, D)
+            rows = core.get_video_features(values, thw, return_dict=True).pooler_output[0]  # (F*S, D)
         captured: dict[str, Tensor] = {}
         if needs:
             order = self._raster(thw)

@@ -1,5 +1,5 @@
-"""Decoded videos: the next ones are read ahead, and the last few are kept, since benchmarks ask several questions on
-one video in a row."""
+"""Decoded videos: the next ones are read and preprocessed ahead of their turn, and the last few are kept, since
+benchmarks ask several questions on one video in a row."""
 
 import os
 import time
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import cache, partial
 from queue import LifoQueue
 from threading import Lock
+from typing import NamedTuple
 
+from cacovid.backbones import Pixels
 from cacovid.lmms.prefetch import Ahead
 from cacovid.store import Counters
 from cacovid.video import Clip, VideoError, VideoWorker
@@ -24,6 +26,15 @@ class Read:
     seconds: float  # that its reader took, whoever waited for it; 0.0 if the clip was still at hand
     stamp: tuple[int, int]
     waited: float | None = None  # seconds that the caller waited for a clip that was read ahead
+    pixels: Pixels | None = None  # what the processor made of it, if it did so ahead
+
+
+class _Ahead(NamedTuple):
+    """What was made of a file before its turn."""
+
+    clip: Clip
+    seconds: float  # of reading
+    pixels: Pixels
 
 
 def stamp(path: str) -> tuple[int, int] | None:
@@ -65,12 +76,14 @@ class ClipCache:
         timeout: float,
         keep: int,
         ahead: int = 0,
+        preprocess: Callable[[Clip], Pixels],
     ) -> None:
         self._workers, self._counters, self._keep = workers, counters, keep
         self._frames, self._sampling, self._timeout = frames, sampling, timeout
         self._clips: OrderedDict[Key, Clip] = OrderedDict()
         self._unreadable: dict[Key, VideoError] = {}
-        self._ahead: Ahead[Key, tuple[Clip, float] | None] = Ahead(ahead)
+        self._ahead: Ahead[Key, _Ahead | None] = Ahead(ahead)
+        self._preprocess = preprocess
         self._counting = Lock()
         self._idle: LifoQueue[VideoWorker] = LifoQueue()  # the first one last: the others start when they are needed
         for worker in reversed(workers):
@@ -113,24 +126,26 @@ class ClipCache:
             return Read(self._clips[key], 0.0, found)
         if key in self._unreadable:  # a file that hangs costs its time limit once, not once a question
             raise self._unreadable[key].with_traceback(None)
-        start, waited = time.perf_counter(), None
+        start = time.perf_counter()
         try:
             got = self._ahead.take(key) if key in self._ahead else None
             if got is not None:
-                waited = time.perf_counter() - start
-            clip, seconds = got or self._decode(path)
+                read = Read(got.clip, got.seconds, found, time.perf_counter() - start, got.pixels)
+            else:
+                read = Read(*self._decode(path), found)
         except VideoError as error:
             self._unreadable[key] = error
             raise
-        self._clips[key] = clip
+        self._clips[key] = read.clip
         while len(self._clips) > self._keep:
             self._clips.popitem(last=False)
-        return Read(clip, seconds, found, waited)
+        return read
 
-    def _unless_stored(self, path: str, key: Key, stored: Callable[[str], bool]) -> tuple[Clip, float] | None:
+    def _unless_stored(self, path: str, key: Key, stored: Callable[[str], bool]) -> _Ahead | None:
         if stored(path) or not self._ahead.wants(key):  # hashing a long video takes seconds: it may be dropped by now
             return None
-        return self._decode(path)
+        clip, seconds = self._decode(path)
+        return _Ahead(clip, seconds, self._preprocess(clip))
 
     def _decode(self, path: str) -> tuple[Clip, float]:
         """A file's clip, and the seconds that an idle worker took for it."""

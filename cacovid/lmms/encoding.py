@@ -23,9 +23,10 @@ class EncodedClip:
     facts: ClipFacts
     stamp: tuple[int, int]  # as `clips.stamp`
     seconds: dict[str, float]
-    """"store" if it was stored, else "read" and "vision". "read" is what its reader took. A video that was read ahead
-    also has "waited", what the answering waited for it: less than "read", but for a busy reader's other files, by what
-    ran at the same time as the answers before."""
+    """"store" if it was stored, else "read" and "vision". "read" is what its reader took, "vision" processor and tower.
+    A video that was read ahead has been through the processor as well, and also has "waited", what the answering waited
+    for it: less than both took, but for a busy reader's other files, by what ran at the same time as the answers
+    before."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +78,8 @@ class ClipEncoder:
         read = self.clips.read(path)
         clock = StageClock(self.backbone.device)
         with clock.stage("vision"):
-            made = self.backbone.encode_frames(read.clip.frames, needs if self.store is None else needs | self.needs)
+            pixels = self.backbone.preprocess(read.clip.frames) if read.pixels is None else read.pixels
+            made = self.backbone.encode_pixels(pixels, needs if self.store is None else needs | self.needs)
         self.counters.encoded += 1
         facts = ClipFacts.of(read.clip)
         if self.store is not None:

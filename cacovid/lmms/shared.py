@@ -64,6 +64,7 @@ class Shared:
             timeout=arguments.read_timeout,
             keep=arguments.batch_size + 1,
             ahead=arguments.prefetch,
+            preprocess=lambda clip: backbone.preprocess(clip.frames),
         )
         identity = encoder_identity(backbone, arguments.pretrained, frames=frames, sampling=arguments.sampling)
         encoder = ClipEncoder(backbone, clips, identity, counters, _store(arguments, counters), needs)

@@ -3,11 +3,7 @@
 Both halves are the same code whether stages are taken apart or the whole is one uninterrupted call.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
-from unittest.mock import patch
 
 import torch
 
@@ -53,27 +49,15 @@ def see(backbone: Backbone, needs: frozenset[Need], questions: list[Question], c
     """Stages preprocess, vision and prompt, one video at a time: the stock processor, the vision tower (with the copy
     to the device and what `needs` names), the prompt's tokens and embeddings."""
     videos, penalised = [], []
-    with _preprocess_apart(backbone, clock):
-        for question, clip in zip(questions, clips, strict=True):
-            with clock.stage("vision"):
-                encoded = backbone.encode_frames(clip.frames, needs)
-            with clock.stage("prompt"):
-                videos.append(backbone.ask(encoded, question.prompt, clip.sha256, clip.rate))
-                penalised.append(torch.cat(backbone.penalised(question.prompt)))
-    return Seen(videos, penalised)
-
-
-@contextmanager
-def _preprocess_apart(backbone: Backbone, clock: Clock) -> Iterator[None]:
-    """The processor runs inside `encode_frames`; here it is a stage of its own."""
-    stock = backbone.preprocess
-
-    def timed(*args: Any, **settings: Any) -> Any:
+    for question, clip in zip(questions, clips, strict=True):
         with clock.stage("preprocess"):
-            return stock(*args, **settings)
-
-    with patch.object(backbone, "preprocess", timed):
-        yield
+            pixels = backbone.preprocess(clip.frames)
+        with clock.stage("vision"):
+            encoded = backbone.encode_pixels(pixels, needs)
+        with clock.stage("prompt"):
+            videos.append(backbone.ask(encoded, question.prompt, clip.sha256, clip.rate))
+            penalised.append(torch.cat(backbone.penalised(question.prompt)))
+    return Seen(videos, penalised)
 
 
 def plans_of(backbone: Backbone, method: Method, budget: BudgetMode, videos: list[VideoTokens]) -> list[Plan]:

@@ -466,7 +466,7 @@ def test_the_head_reads_the_towers_last_hidden_state(backbone, ask, siglip, head
     assert set(video.captured) == {"patches"}
     tower = backbone.model.model.vision_tower
     with torch.inference_mode():
-        states = tower(backbone.pixels(ask(backbone).frames)[0], output_hidden_states=True)
+        states = tower(backbone.preprocess(ask(backbone).frames)["pixel_values_videos"][0], output_hidden_states=True)
     assert torch.equal(video.patches, states.hidden_states[-1]), "before the tower's own post_layernorm"
     attention, pooled = official(siglip, states.hidden_states[-1])
     saliency, descriptors = method._look(video)

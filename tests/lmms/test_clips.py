@@ -44,12 +44,16 @@ def reader() -> Reader:
     return Reader()
 
 
+def preprocess(clip: Any) -> dict[str, Any]:
+    return {"made of": clip}
+
+
 @pytest.fixture
 def make(reader: Any) -> Iterator[Make]:
     made: list[ClipCache] = []
 
     def cache(ahead: int = 0, keep: int = 1) -> ClipCache:
-        limits: dict[str, Any] = {"frames": 4, "sampling": "round", "timeout": 60}
+        limits: dict[str, Any] = {"frames": 4, "sampling": "round", "timeout": 60, "preprocess": preprocess}
         made.append(ClipCache([reader] * max(ahead, 1), Counters(), keep=keep, ahead=ahead, **limits))
         return made[-1]
 
@@ -106,16 +110,19 @@ def test_files_are_read_once_and_before_they_are_asked_for(
     for path in paths:
         read = clips.read(path)
         assert read.clip == Path(path).name and read.waited is not None  # type: ignore[comparison-overlap]
+        assert read.pixels == {"made of": read.clip}, "the processor's turn came ahead, too"
         clips.prefetch(paths[paths.index(path) :], nothing_stored)
     assert sorted(reader.done) == ["a", "b", "c"] and clips._counters == Counters(decoded=3)
     again = clips.read(paths[2])
     assert (again.seconds, again.waited) == (0.0, None), "the clip is still at hand"
+    assert again.pixels is None, "its pixels are not: they are larger"
 
 
 def test_reading_in_turn_begins_nothing(make: Make, reader: Reader, file: Callable[[str], str]) -> None:
     clips, path = make(0), file("a")
     clips.prefetch([path], nothing_stored)
-    assert not reader.begun and clips.read(path).waited is None and reader.begun == ["a"]
+    assert not reader.begun and (read := clips.read(path)).waited is None and reader.begun == ["a"]
+    assert read.pixels is None
 
 
 def test_an_error_waits_for_its_own_turn(make: Make, reader: Reader, file: Callable[[str], str]) -> None:

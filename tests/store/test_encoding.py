@@ -83,7 +83,7 @@ def test_a_hit_neither_decodes_nor_encodes(load: Load, world: World, monkeypatch
 
     shared = load()
     monkeypatch.setattr(type(shared_worker()), "read", never)
-    monkeypatch.setattr(LlavaOnevision, "encode_frames", never)
+    monkeypatch.setattr(LlavaOnevision, "encode_pixels", never)
     assert set(shared.encoder.encode(world.videos[0], KEYS).encoded.captured) == {"keys"}
     assert not shared.encoder.encode(world.videos[0], NONE).encoded.captured, "exactly what was asked for"
     with pytest.raises(AssertionError, match="decoded or encoded"):
@@ -117,9 +117,9 @@ def test_one_encoding_serves_all_methods_of_a_job(load: Load, world: World) -> N
 def test_without_a_store_only_what_is_asked_for_is_captured(
     load: Load, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared, asked, real = load(NEEDS, store="off"), [], LlavaOnevision.encode_frames
+    shared, asked, real = load(NEEDS, store="off"), [], LlavaOnevision.encode_pixels
     monkeypatch.setattr(
-        LlavaOnevision, "encode_frames", lambda self, frames, needs: asked.append(needs) or real(self, frames, needs)
+        LlavaOnevision, "encode_pixels", lambda self, pixels, needs: asked.append(needs) or real(self, pixels, needs)
     )
     for needs in (NONE, KEYS):
         shared.encoder.encode(world.videos[0], needs)

@@ -125,13 +125,13 @@ def test_a_block_runs_in_turns(backbone, tmp_path, monkeypatch):
 
 
 def test_the_vision_side_runs_once_a_round_for_rows_of_the_same_needs(backbone, tmp_path, monkeypatch):
-    stock, calls = backbone.encode_frames, []
+    stock, calls = backbone.encode_pixels, []
 
-    def counted(frames: Any, needs: Any) -> Any:
+    def counted(pixels: Any, needs: Any) -> Any:
         calls.append(needs)
-        return stock(frames, needs)
+        return stock(pixels, needs)
 
-    monkeypatch.setattr(backbone, "encode_frames", counted)
+    monkeypatch.setattr(backbone, "encode_pixels", counted)
     names = ["full", "uniform", "visionzip"]
     rows = timed(backbone, tmp_path, [entry(n) for n in names], replace(TINY, end_to_end=False))
     needs = build_method("visionzip").needs
