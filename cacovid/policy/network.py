@@ -120,4 +120,5 @@ class CompressionPolicy(nn.Module):
 
 def keep_scores(logits: Float[Tensor, "*N 2"]) -> Float[Tensor, "*N"]:
     """keep - drop: what ranks tokens and frames."""
-    return logits[..., 1] - logits[..., 0]
+    drop, keep = logits.unbind(-1)
+    return keep - drop
