@@ -66,7 +66,9 @@ def rescored(results: Results) -> tuple[Results, Results]:
 
     A failed sample has no score in either.
     """
-    some = results.of(results.runs["task"].isin(list(RULES)) & results.runs["run"].isin(results.samples["run"]))
+    some = results.of(
+        results.runs["task"].isin(list(RULES)) & results.runs["run"].isin(results.samples["run"].unique())
+    )
     answered = some.samples[some.samples["prediction"].notna() & some.samples["failure"].isna()]
     number = answered.groupby(["task", "prediction", "target", "score"], dropna=False, sort=False).ngroup()
     first = ~number.duplicated()

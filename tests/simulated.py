@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import norm
 
+from analysis.stats.clusters import Codes, Floats
 from analysis.stats.measured import Pairs, Settings
 from analysis.stats.questions import Questions
 
@@ -23,6 +25,7 @@ class World:
     own: float = 0.5  # deviation of what the method makes of a video, for better or worse
     seeds: int = 1  # of the method
     seed: float = 0.0  # deviation of the seeds' skill
+    apart: bool = False  # each seed leaves other questions as they are, and does other things to a video
 
     @property
     def accuracy(self) -> float:
@@ -49,10 +52,11 @@ class World:
         runs, scores = [], []
         for number in range(benchmarks):
             difficulty = self.level + rng.normal(0, self.shared, self.videos)[video]
-            own = rng.normal(0, self.own, self.videos)[video] - self.effect
-            changed = rng.random(len(video)) >= self.alike
+            own, changed = self._changes(rng, video)
             reference = difficulty + rng.normal(size=len(video)) > 0
             for of in range(self.seeds):
+                if of and self.apart:
+                    own, changed = self._changes(rng, video)
                 skill = rng.normal(0, self.seed) if self.seed else 0.0
                 answer = difficulty + own + skill + rng.normal(size=len(video)) > 0
                 scores.append(np.where(changed, answer, reference))
@@ -63,3 +67,8 @@ class World:
         names = [[f"{n} seed {of}" for of in range(self.seeds)] for n in range(benchmarks)]
         names += [[f"{n} reference"] for n in range(benchmarks)]
         return Settings(questions, names), [(n, benchmarks + n) for n in range(benchmarks)]
+
+    def _changes(self, rng: np.random.Generator, video: Codes) -> tuple[Floats, NDArray[np.bool_]]:
+        """What the method makes of each question's video, and the questions whose answer it may change."""
+        own = rng.normal(0, self.own, self.videos)[video] - self.effect
+        return own, rng.random(len(video)) >= self.alike

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 TRAINING, CONTRIBUTION = "training", "contribution"
@@ -30,6 +31,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default=[],
         metavar="[LABEL=]FOLDERS",
         help="folders of `python -m cacovid train`; those of one label, e.g. ocss='outputs/s*', are its seeds",
+    )
+    parser.add_argument(
+        "--latency",
+        metavar="[BACKBONE=]FOLDER",
+        help="rows of `python -m sweeps latency`, for accuracy against peak memory; BACKBONE where it has several of a "
+        "family, e.g. llava_ov_7b=results/latency",
     )
     parser.add_argument("--contribution", type=Path, metavar="FOLDER", help="of `python -m cacovid contribution -o`")
     parser.add_argument("-o", "--output", type=Path, default=Path("figures"), help="folder (default: figures)")
@@ -80,7 +87,9 @@ def _figures(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], "Figu
     if unknown := [name for name in wanted if name not in known]:
         raise ResultsError(f"--only {' '.join(unknown)}: no such figure; known: {', '.join(known)}")
     allow = tuple(filter(None, args.allow.split(",")))
-    some = parts(load(*args.folders), allow) if args.folders and not FIGURES.keys().isdisjoint(wanted) else []
+    some = []
+    if args.folders and not FIGURES.keys().isdisjoint(wanted):
+        some = parts(load(*args.folders), allow, _memory(args.latency) if args.latency else None)
     tasks, backbones = ({getattr(part, name) for part in some} for name in ("task", "backbone"))
     for part in some:
         varied = [part.task] * (len(tasks) > 1) + [part.backbone] * (len(backbones) > 1)
@@ -91,6 +100,18 @@ def _figures(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], "Figu
         yield TRAINING, partial(training_curves, _metrics_files(args.training))
     if args.contribution and CONTRIBUTION in wanted:
         yield CONTRIBUTION, partial(contribution_dots, args.contribution)
+
+
+def _memory(item: str) -> "pd.DataFrame":
+    """Rows with a peak memory, of one backbone where it is named. Raises ResultsError as `memory_rows`, for no row."""
+    from analysis.results import ResultsError
+    from analysis.sources.latency_rows import memory_rows
+
+    backbone, separator, folder = item.rpartition("=")
+    rows = memory_rows(Path(folder))
+    if separator and backbone not in set(rows["backbone"]):
+        raise ResultsError(f"--latency {item}: it has rows of {', '.join(sorted(set(rows['backbone'])))}")
+    return rows[rows["backbone"] == backbone] if separator else rows
 
 
 def _metrics_files(items: list[str]) -> dict[str, list[Path]]:

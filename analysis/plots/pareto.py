@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis.plots.draw import draw_row, entries, fit_percent
+from analysis.plots.memory import peak_memory
 from analysis.plots.part import Part
 from analysis.plots.stages import stage_seconds, time_unit
 from analysis.plots.style import chart, legend
@@ -18,12 +19,14 @@ from analysis.results import ResultsError
 
 @dataclass(frozen=True)
 class Cost:
-    """An x axis: its label, and the stages whose medians it adds, or the column of samples whose mean it shows."""
+    """An x axis: its label, and the stages whose medians it adds, or the column of samples whose mean it shows.
+
+    Without either it is peak memory.
+    """
 
     label: str
     stages: tuple[str, ...] = ()
-    column: str = ""
-    scale: float = 100  # of the column: shares become %
+    column: str = ""  # a share: shown in %
 
 
 COSTS = {
@@ -31,7 +34,7 @@ COSTS = {
     "ttft": Cost("vision + compressor + prefill, median time", stages=("vision", "compress", "prefill")),
     "flops": Cost("LLM + compressor FLOPs (% of uncompressed)", column="flops_ratio"),
     "tokens": Cost("video tokens over LLM layers (% of uncompressed)", column="layer_average"),
-    "memory": Cost("peak memory (GiB)", column="peak_memory", scale=2**-30),
+    "memory": Cost("peak memory above the weights"),
 }
 
 
@@ -39,7 +42,7 @@ def accuracy_against(part: Part, cost: str) -> Figure:
     """Accuracy with 95% intervals over a cost of COSTS, each row's ratios joined, and the Pareto front.
 
     A point is left out where no sample has the cost (a stored video has no vision time). Raises ResultsError where
-    that leaves nothing, and for times on different hardware.
+    that leaves nothing, for times on different hardware, and as `peak_memory` does.
     """
     known = COSTS[cost]
     table = part.accuracy
@@ -49,12 +52,16 @@ def accuracy_against(part: Part, cost: str) -> Figure:
         costs = seconds.sum(axis=1, min_count=len(known.stages))
         unit, name = time_unit(part, costs.max())
         label = f"{label} ({name})"
+    elif known.column:
+        costs, unit = part.means(table, known.column), 100.0
     else:
-        costs, unit = part.means(table, known.column), known.scale
+        costs, measured_on = peak_memory(part, table)
+        unit, name = (2.0**-30, "GiB") if costs.max() >= 2**30 else (2.0**-20, "MiB")
+        label = f"{label} ({name})\n{measured_on}"
     table = table.assign(cost=unit * costs)
     table = table[table["cost"].notna()]
     if table.empty:
-        wanted = " and ".join(f"seconds_{stage}" for stage in known.stages) or known.column
+        wanted = " and ".join(f"seconds_{stage}" for stage in known.stages) or known.column or "peak memory"
         raise ResultsError(f"no sample of {part.title} has {wanted}, which this figure is about")
     front = _front(table)
     handles = [*entries(part, table), front]

@@ -34,6 +34,7 @@ class Part:
     task: str
     results: Results
     allow: tuple[str, ...] = ()  # what may differ between its runs
+    memory: pd.DataFrame | None = None  # rows of the latency protocol, of any backbone: `memory_rows`
 
     @property
     def title(self) -> str:
@@ -117,13 +118,14 @@ def _points(results: Results) -> pd.DataFrame:
     return table[[*ROW, "task", "method", "retention_asked", "runs", "questions", *percent, "seeds", "missed"]]
 
 
-def parts(results: Results, allow: Collection[str] = ()) -> list[Part]:
-    """The parts of `results`; runs without samples (published numbers) are in none: they have no interval.
+def parts(results: Results, allow: Collection[str] = (), memory: pd.DataFrame | None = None) -> list[Part]:
+    """The parts of `results`, each with `memory`; runs without samples (published numbers) are in none: they have no
+    interval.
 
     Warns (ResultsWarning) of questions that have no score. Raises ResultsError where no run has samples, and where
     runs of one part differ in what they must share and `allow` does not list; the hardware matters to times alone.
     """
-    measured = results.of(results.runs["run"].isin(results.samples["run"]))
+    measured = results.of(results.runs["run"].isin(results.samples["run"].unique()))
     if measured.runs.empty:
         raise ResultsError(
             "no run with samples to draw: an accuracy is never drawn without its interval; "
@@ -138,6 +140,6 @@ def parts(results: Results, allow: Collection[str] = ()) -> list[Part]:
         )
     keys = usable.runs.groupby(["backbone", "task"], sort=True).groups
     return [
-        Part(b, t, usable.of((usable.runs["backbone"] == b) & (usable.runs["task"] == t)), tuple(allow))
+        Part(b, t, usable.of((usable.runs["backbone"] == b) & (usable.runs["task"] == t)), tuple(allow), memory)
         for b, t in keys
     ]

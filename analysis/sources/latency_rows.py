@@ -1,4 +1,4 @@
-"""Rows of the latency protocol (`python -m sweeps latency`) as the cells that the efficiency table takes."""
+"""Rows of the latency protocol (`python -m sweeps latency`): cells of the efficiency table, and peak memory."""
 
 import json
 from pathlib import Path
@@ -53,6 +53,54 @@ def latency_cells(folder: Path) -> pd.DataFrame:
         if len(others := sorted(set(group["hardware"].dropna()))) > 1:
             raise ResultsError(f"{folder}: times of {backbone} are of {' and '.join(others)}; expected one machine")
     return table
+
+
+MEMORY_COLUMNS = {
+    "family": "of the backbone, as runs name it: llava_ov",
+    "backbone": "name in sweeps/conf: llava_ov_7b",
+    "method": "registered name",
+    "label": "of the sweep's row, without its seed",
+    "retention_asked": "share of video tokens kept, 0..1",
+    "budget": "nominal, layer_average or flops",
+    "frames": "frames a video",
+    "dtype": "of the weights",
+    "attention": "attention backend",
+    "hardware": "name of the device",
+    "peak_memory": "bytes above what was in use before, the weights among it",
+}
+"""Columns of `memory_rows`."""
+
+ALLOCATED = "torch.cuda.max_memory_allocated"
+"""How memory is told exactly; a CPU's resident set hardly rises where the allocator uses pages again."""
+
+
+def memory_rows(folder: Path) -> pd.DataFrame:
+    """Rows at batch 1 whose peak memory an accelerator told, with MEMORY_COLUMNS, in the order of measurement.
+
+    Raises ResultsError where there are none, and where a file is missing.
+    """
+    blocks = {block["block"]: block for block in _lines(folder / BLOCKS)}
+    found = []
+    for row in _lines(folder / FILE):
+        if (row["status"], row["batch"], row["memory"]["how"]) != ("measured", 1, ALLOCATED):
+            continue
+        block = blocks[row["block"]]
+        found.append(
+            {
+                **{name: row[name] for name in ("backbone", "method", "budget", "frames")},
+                **{name: block[name] for name in ("family", "dtype", "attention")},
+                "label": row["label"].removesuffix(f" (seed {row['fields'].get('seed')})"),
+                "retention_asked": row["retention"],
+                "hardware": block["device_name"],
+                "peak_memory": float(row["memory"]["above_weights_bytes"]),
+            }
+        )
+    if not found:
+        raise ResultsError(
+            f"{folder} has no row at batch 1 whose peak memory an accelerator told (a CPU's says little); measure it "
+            f"with end_to_end=true: python -m sweeps latency backbone=llava_ov_7b weights=random method=all device=cuda"
+        )
+    return pd.DataFrame(found, columns=list(MEMORY_COLUMNS))
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

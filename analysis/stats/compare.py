@@ -155,5 +155,5 @@ def _ties(rows: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     p = pd.Series(settings.p_values(pairs), index=[row for row, _ in pairs])
     for _, group in groups:
         others = group.index.intersection(p.index)
-        tied[others] = holm(p[others].to_numpy()) >= LEVEL
+        tied[others] = ~(holm(p[others].to_numpy()) < LEVEL)  # a missing p shows nothing
     return rows.assign(tied=tied.where(rows["accuracy"].notna()).astype("boolean"))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from analysis.stats.clusters import ClusterSums, Codes, Floats
 from analysis.stats.intervals import critical_values
 from analysis.stats.questions import Questions
-from analysis.stats.seeds import Spread, question_spread, seed_spread
+from analysis.stats.seeds import SeedPart, Spread
 from analysis.stats.significance import sign_flip
 
 Flags = NDArray[np.bool_]
@@ -18,7 +18,7 @@ Pairs = list[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Means:
-    """Estimates with the ends of their 95% intervals and their variances; one value a column."""
+    """Estimates with the ends of their 95% intervals and their errors; one value a column."""
 
     value: Floats
     low: Floats
@@ -26,16 +26,14 @@ class Means:
     spread: Spread
 
     @classmethod
-    def of(cls, data: ClusterSums, seeds: Spread, seeded: Flags, *, bounds: tuple[float, float]) -> "Means":
-        """From questions and the part that the seeds have; `bounds` is what the estimates can be.
+    def of(cls, data: ClusterSums, *seeds: SeedPart, seeded: Flags, bounds: tuple[float, float]) -> "Means":
+        """From questions and the parts that the seeds have; `bounds` is what the estimates can be.
 
-        Of one seed, the questions' part reaches as far as the bootstrap says; a mean over seeds (`seeded`) is
+        An estimate of one seed reaches as far as the bootstrap of the questions says; a mean over seeds (`seeded`) is
         smooth enough for Student's quantile.
         """
-        spread, value = question_spread(data) + seeds, data.estimate
-        quantiles = spread.quantiles(0.975)
-        quantiles[0] = np.where(seeded, quantiles[0], critical_values(data))
-        reach = spread.reach(quantiles)
+        spread, value = Spread.of(data, *seeds), data.estimate
+        reach = np.where(seeded, spread.quantiles(0.975), critical_values(data)) * spread.error
         return cls(value, np.clip(value - reach, *bounds), np.clip(value + reach, *bounds), spread)
 
 
@@ -49,16 +47,16 @@ class Settings:
         self.seeded = np.array([len(names) > 1 for names in runs], dtype=bool)
         self.scores = np.column_stack([_mean(columns) for columns in seeds])
         self.seed_means = [of.estimate for of in sums]
-        spreads = [seed_spread(of) for of in sums]
-        self.seeds = Spread(np.hstack([s.value for s in spreads]), np.hstack([s.freedom for s in spreads]))
+        self.seeds = SeedPart.joined([SeedPart.of(of) for of in sums])
 
     def accuracies(self) -> Means:
         """Of every setting."""
-        return Means.of(self.questions.clusters(self.scores), self.seeds, self.seeded, bounds=(0, 1))
+        return Means.of(self.questions.clusters(self.scores), self.seeds, seeded=self.seeded, bounds=(0, 1))
 
     def differences(self, pairs: Pairs) -> Means:
         """Of every pair, on the questions that both answered."""
-        return Means.of(self.clusters_of(pairs), self._seeds_of(pairs), self._seeded(pairs), bounds=(-1, 1))
+        data, seeds = self.clusters_of(pairs), self._seeds_of(pairs)
+        return Means.of(data, *seeds, seeded=self._seeded(pairs), bounds=(-1, 1))
 
     def p_values(self, pairs: Pairs) -> Floats:
         """Of no difference, by Student's t of the clustered error, with the seeds' part; see docs/statistics.md.
@@ -66,7 +64,7 @@ class Settings:
         Where all videos agree there is no error to divide by: by sign flips.
         """
         data = self.clusters_of(pairs)
-        spread = question_spread(data) + self._seeds_of(pairs)
+        spread = Spread.of(data, *self._seeds_of(pairs))
         p, alike = spread.p_values(data.estimate), spread.error < 1e-9
         p[alike] = sign_flip(data.contributions[:, alike])
         return p
@@ -97,9 +95,9 @@ class Settings:
         first, second = _positions(pairs)
         return self.scores[:, first] - self.scores[:, second]
 
-    def _seeds_of(self, pairs: Pairs) -> Spread:
+    def _seeds_of(self, pairs: Pairs) -> tuple[SeedPart, SeedPart]:
         first, second = _positions(pairs)
-        return self.seeds.columns(first) + self.seeds.columns(second)
+        return self.seeds.columns(first), self.seeds.columns(second)
 
     def _seeded(self, pairs: Pairs) -> Flags:
         first, second = _positions(pairs)

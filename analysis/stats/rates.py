@@ -1,5 +1,6 @@
 """What stands beside an accuracy: answers without a choice, empty ones, none at all, and right ones without a video."""
 
+import numpy as np
 import pandas as pd
 
 from analysis.stats.reference import UNCOMPRESSED
@@ -14,6 +15,8 @@ def rates(rows: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     A row without samples has none of them.
     """
     row_of = {run: row for row, ids in rows["runs"].items() for run in ids}
+    run, runs = pd.factorize(samples["run"])  # to look up each run once, not each sample
+    of_samples = np.array([row_of.get(name, np.nan) for name in runs])[run]
     answered = samples["failure"].isna()
     flags = pd.DataFrame(
         {
@@ -23,7 +26,7 @@ def rates(rows: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
             "unscored": answered & samples["score"].isna(),
         }
     ).astype("Float64")
-    return rows.join(flags.groupby(samples["run"].map(row_of)).mean().astype(float))
+    return rows.join(flags.groupby(of_samples).mean().astype(float))
 
 
 def blind(table: pd.DataFrame) -> list[float]:

@@ -65,5 +65,5 @@ def detectable(spread: Spread) -> Floats:
 
     Of one comparison, without Holm's correction. Missing where no question changed: that tells no error.
     """
-    effect = spread.reach(spread.quantiles(1 - LEVEL / 2)) + spread.reach(spread.quantiles(POWER))
+    effect = (spread.quantiles(1 - LEVEL / 2) + spread.quantiles(POWER)) * spread.error
     return np.where(effect > 0, effect, np.nan)

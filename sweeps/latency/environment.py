@@ -38,6 +38,7 @@ def environment(backbone: Backbone) -> dict[str, Any]:
     return {
         **provenance(),
         "versions": package_versions(),
+        "family": backbone.family,
         "device": str(backbone.device),
         "device_name": device_name(backbone.device),
         "dtype": str(backbone.model.dtype).removeprefix("torch."),

@@ -94,6 +94,15 @@ def test_videos_that_all_agree_count_as_so_many_coins() -> None:
     assert two.loc["m", "p"] == pytest.approx(0.5, rel=0.1) and two.loc["m", "mark"] == "open"
 
 
+def test_one_video_shows_nothing() -> None:
+    few = np.array([1.0, 0, 0])
+    made = results(run("all tokens", np.ones(3)), run("m", few), run("best", np.ones(3)))
+    table = compare(made).set_index("label")
+    m = table.loc["m"]
+    assert m["difference"] == pytest.approx(-2 / 3) and np.isnan(m["difference_low"]) and np.isnan(m["p"])
+    assert m["mark"] == "open" and m["tied"]
+
+
 def test_failures_are_not_wrong_answers_and_are_told() -> None:
     row, samples = run("m", FULL)
     samples.loc[:5, ["score", "prediction", "parsed"]] = [np.nan, None, None]

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 import sweeps.latency.run as runs
+from analysis.results import ResultsError
+from analysis.sources.latency_rows import ALLOCATED, MEMORY_COLUMNS, memory_rows
 from cacovid.backbones import LlavaOnevision
 from cacovid.policy.checkpoint import load_policy
 from cacovid.registry import method_names
@@ -67,6 +69,13 @@ def test_a_run_is_resumed_and_measures_again_only_when_told(measured, tmp_path, 
 
     rows, environments = read_rows(tmp_path)
     assert {row["block"] for row in rows} == set(environments) and len(environments) == 5
+    with pytest.raises(ResultsError, match="no row at batch 1 whose peak memory an accelerator told"):
+        memory_rows(tmp_path)
+    told = [row | {"memory": {"above_weights_bytes": 1, "how": ALLOCATED}} for row in rows]
+    (tmp_path / "latency.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+    found = memory_rows(tmp_path)
+    assert set(found["family"]) == {"llava_ov"} and len(found) == sum(row["batch"] == 1 for row in rows)
+    assert list(found) == list(MEMORY_COLUMNS) and found.notna().all(axis=None)
     for environment in environments.values():
         assert environment["attention"] == "sdpa" and environment["dtype"] == "float32"
         assert {"device_name", "versions", "git", "clocks_before", "clocks_after", "protocol"} <= set(environment)
