@@ -92,9 +92,9 @@ def _milliseconds(found: dict[str, Any] | None) -> str:
 
 
 def speed_up(row: dict[str, Any], full: dict[str, Any], stage: str) -> float | None:
-    """X.
+    """Times as fast as the uncompressed model of the same block: the median over rounds. A prefill has its compressor.
 
-    None where one of the two was not measured.
+    None where one of the two was not measured. Raises ValueError for rows of two blocks.
     """
     if row["block"] != full["block"]:
         raise ValueError(f"rows of blocks {row['block']} and {full['block']} were not timed in turns")

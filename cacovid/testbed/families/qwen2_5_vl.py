@@ -101,7 +101,13 @@ class Qwen2_5Vl(Family):
                 "fullatt_block_indexes": [1, 3],
                 "tokens_per_second": TOKENS_PER_SECOND,
             },
-            text_config=text_settings(tokenizer, mrope_section=[4, 6, 6]),  # 2 : 3 : 3, as the published ones
+            text_config=text_settings(
+                tokenizer,
+                mrope_section=[4, 6, 6],  # 2 : 3 : 3, as the published ones
+                # Rows and columns have the low frequencies: at 10000 a head of 32 turns by 0.003 a column, and cannot
+                # tell neighbours. Positions stay below 150 here, since text goes on behind the frame's side.
+                rope_theta=30.0,
+            ),
             tie_word_embeddings=True,
             vision_start_token_id=start,
             vision_end_token_id=end,
