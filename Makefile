@@ -28,6 +28,7 @@ test: check
 
 demo: install
 	$(BIN)/python -m sweeps run +experiment=demo
+	$(BIN)/python -m sweeps clean results/demo --stale --yes
 	$(BIN)/python -m analysis summary results/demo -o results/demo/table.md
 	$(BIN)/python -m analysis plots results/demo -o results/demo/figures --only retention flops evidence
 	$(BIN)/python -m analysis report results/demo -o results/demo/report.html
