@@ -31,7 +31,7 @@ def encode(backbone, method, request):
 
 @both_families
 @pytest.mark.parametrize("frames", [1, 6])
-@pytest.mark.parametrize("retention", [0.5, 0.25, 0.1, 0.05])
+@pytest.mark.parametrize("retention", [0.55, 0.5, 0.3, 0.25, 0.125, 0.1, 0.05])
 def test_budget_is_met_and_order_kept(backbone, ask, pruner, count, retention, frames):
     method = pruner.build(retention)
     request = ask(backbone, frames)
@@ -59,7 +59,7 @@ def test_a_budget_of_one_token_works(backbone, ask, pruner, count, frames):
 
 
 @both_families
-@pytest.mark.parametrize("retention", [1.0, 0.5, 0.25, 0.1, 0.05])
+@pytest.mark.parametrize("retention", [1.0, 0.55, 0.5, 0.3, 0.25, 0.125, 0.1, 0.05])
 def test_owner_and_position_agree(backbone, ask, pruner, retention):
     method = pruner.build(retention)
     video = encode(backbone, method, ask(backbone))

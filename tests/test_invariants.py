@@ -61,7 +61,7 @@ def mixed():
 
 
 @both_families
-@pytest.mark.parametrize("retention", [0.5, 0.25, 0.1, 0.05])
+@pytest.mark.parametrize("retention", [0.5, 0.3, 0.25, 0.1, 0.05])
 @pytest.mark.parametrize("attention", ["backbone", "eager"])
 def test_batch_4_equals_batch_1(request, attention, ask, mixed, case, retention):
     backbone = request.getfixturevalue(attention)
@@ -79,8 +79,9 @@ def test_batch_4_equals_batch_1(request, attention, ask, mixed, case, retention)
         assert torch.equal(together.kept, alone.kept)
         assert together.spent == alone.spent
         for a, b in zip(together.logits, alone.logits, strict=True):
-            # float32: a batch of another shape sums in another order; past 1e-5 in 9 of 944 cases on two cores.
-            assert (a - b).abs().max() < 2e-5 * alone.logits[0].abs().max().clamp_min(1)
+            # float32: a batch of another shape sums in another order; at the other ratios past 1e-5 in a few cases.
+            bound = 1e-5 if retention == 0.3 else 2e-5
+            assert (a - b).abs().max() < bound * alone.logits[0].abs().max().clamp_min(1)
 
 
 def test_whole_frames_are_what_the_stock_model_reads_when_given_only_these(backbone, ask, stock):

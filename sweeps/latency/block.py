@@ -34,6 +34,7 @@ class Entry:
     retention: float
     budget: BudgetMode = "nominal"
     key: str = ""  # of the configuration, code and machine
+    stand_ins: dict[str, str] = field(default_factory=dict)  # fields whose weights were made for the run, in words
     status: Status = "not_measured"
     reason: str | None = None
     seconds: dict[str, list[float]] = field(default_factory=dict)

@@ -90,7 +90,7 @@ def row_of(entry: Entry, repeats: int, **about: Any) -> dict[str, Any]:
         "key": entry.key,
         "label": entry.label,
         "method": entry.name,
-        "fields": asdict(entry.method),
+        "fields": asdict(entry.method) | entry.stand_ins,
         "retention": entry.retention,
         "budget": entry.budget,
         **about,

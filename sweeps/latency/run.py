@@ -22,7 +22,7 @@ from sweeps.latency.environment import clocks, device_name, environment
 from sweeps.latency.inputs import make_inputs
 from sweeps.latency.rows import SCHEMA, LatencyFolder, row_of
 from sweeps.latency.settings import Protocol
-from sweeps.latency.stand_ins import with_random_weights
+from sweeps.latency.stand_ins import in_words, with_random_weights
 from sweeps.settings import Backbone as BackboneSettings
 from sweeps.settings import Rows, Sweep
 
@@ -155,8 +155,9 @@ def _key(cell: Cell, sweep: Sweep, protocol: Protocol, batch: int, device: str) 
 
 def entry_of(cell: Cell, backbone: Backbone, protocol: Protocol, scratch: Path) -> Entry:
     """The method of a cell, with random weights where the backbone has such."""
-    given, retention = cell.model_args, cell.arguments["retention"]
+    settings, retention = cell.model_args, cell.arguments["retention"]
+    given = settings
     if protocol.weights == "random":
-        given = with_random_weights(cell.method, given, backbone, scratch)
+        given = with_random_weights(cell.method, settings, backbone, scratch)
     arguments, method = parse_arguments(cell.method, given)
-    return Entry(cell.label, cell.method, method, retention, arguments.budget)
+    return Entry(cell.label, cell.method, method, retention, arguments.budget, stand_ins=in_words(settings, given))

@@ -12,6 +12,8 @@ from cacovid.backbones import Backbone
 from cacovid.policy.checkpoint import save_policy
 from cacovid.policy.network import CompressionPolicy
 
+RANDOM = "random weights"
+
 
 def with_random_weights(method: str, settings: dict[str, Any], backbone: Backbone, folder: Path) -> dict[str, Any]:
     """The method's settings with what it loads replaced by random weights, saved below `folder`."""
@@ -24,6 +26,11 @@ def with_random_weights(method: str, settings: dict[str, Any], backbone: Backbon
     if not path.is_dir():
         make(backbone, path)
     return {**settings, field: str(path)}
+
+
+def in_words(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, str]:
+    """What a record says of the fields that `with_random_weights` replaced: where they lay is gone after the run."""
+    return {field: RANDOM for field, value in given.items() if settings.get(field) != value}
 
 
 def _has_siglip(backbone: Backbone) -> bool:

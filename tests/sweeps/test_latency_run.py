@@ -211,6 +211,8 @@ def test_random_weights_make_a_backbone_that_every_method_runs_on(tmp_path, smal
     by_method = {row["method"]: row for row in rows}
     assert {"cacovid", "fastvid", "prunevid", "flashvid", "full"} <= set(by_method)
     assert by_method["fastvid"]["fields"]["saliency"] == "head"
+    made = by_method["fastvid"]["fields"]["head"], by_method["cacovid"]["fields"]["policy"]
+    assert made == ("random weights", "random weights"), "not where they lay during the run"
     assert by_method["full"]["spent"]["video_tokens"] == 4 * 16 and by_method["cacovid"]["spent"]["kept"] == 32
     assert environment["weights_bytes"] > 0 and environment["dtype"] == "float32"
 
