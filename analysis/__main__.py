@@ -5,10 +5,10 @@ import os
 import sys
 import warnings
 
-from analysis.commands import contribution, paired, plots, report, summary, tables
+from analysis.commands import contribution, paired, plots, report, summary, tables, training
 from analysis.results import ResultsError, ResultsWarning
 
-COMMANDS = (summary, paired, tables, plots, report, contribution)
+COMMANDS = (summary, paired, tables, plots, report, contribution, training)
 """Modules with `add_parser` and `run`; imports stay cheap until a run."""
 
 

@@ -5,9 +5,10 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from analysis.commands.training import FOLDERS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,13 +26,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "that the results have nothing for is not drawn, and why is said.",
     )
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="results, as for `tables`")
-    parser.add_argument(
-        "--training",
-        nargs="+",
-        default=[],
-        metavar="[LABEL=]FOLDERS",
-        help="folders of `python -m cacovid train`; those of one label, e.g. ocss='outputs/s*', are its seeds",
-    )
+    parser.add_argument("--training", default=[], **FOLDERS)  # type: ignore[arg-type]
     parser.add_argument(
         "--latency",
         metavar="[BACKBONE=]FOLDER",
@@ -81,6 +76,7 @@ def _figures(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], "Figu
     from analysis.plots.part import parts
     from analysis.plots.training import training_curves
     from analysis.results import ResultsError
+    from analysis.training import metrics_files
 
     known = [*FIGURES, TRAINING, CONTRIBUTION]
     wanted = args.only or known
@@ -97,7 +93,7 @@ def _figures(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], "Figu
             if name in wanted:
                 yield re.sub(r"[^\w.-]+", "-", "-".join([name, *varied])), partial(FIGURES[name], part)
     if args.training and TRAINING in wanted:
-        yield TRAINING, partial(training_curves, _metrics_files(args.training))
+        yield TRAINING, partial(training_curves, metrics_files(args.training))
     if args.contribution and CONTRIBUTION in wanted:
         yield CONTRIBUTION, partial(contribution_dots, args.contribution)
 
@@ -112,20 +108,3 @@ def _memory(item: str) -> "pd.DataFrame":
     if separator and backbone not in set(rows["backbone"]):
         raise ResultsError(f"--latency {item}: it has rows of {', '.join(sorted(set(rows['backbone'])))}")
     return rows[rows["backbone"] == backbone] if separator else rows
-
-
-def _metrics_files(items: list[str]) -> dict[str, list[Path]]:
-    """Label -> metrics files. Raises ResultsError for a pattern without any."""
-    from analysis.results import ResultsError
-
-    runs: dict[str, list[Path]] = {}
-    for item in items:
-        label, separator, pattern = item.partition("=")
-        if not separator:
-            label, pattern = Path(item).name, item
-        files = [Path(folder) / "metrics.jsonl" for folder in sorted(glob(pattern))]
-        files = [file for file in files if file.is_file()]
-        if not files:
-            raise ResultsError(f"no metrics.jsonl under {pattern!r}; give the out= folder of a training run")
-        runs.setdefault(label, []).extend(files)
-    return runs

@@ -1,6 +1,5 @@
 """Training curves: rewards, held-out rewards and gradient norms over steps; seeds become a mean with their range."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from analysis.plots.draw import label_panels
 from analysis.plots.looks import SEQUENCE
 from analysis.plots.style import DOUBLE, LETTERS, legend, wrapped
 from analysis.results import ResultsError
+from analysis.training import held_out_columns, read_metrics
 
 SMOOTH = 10
 """Steps that a point of a training reward averages over; held-out rewards are drawn as they are."""
@@ -30,10 +30,11 @@ def training_curves(runs: Mapping[str, Sequence[Path]]) -> Figure:
 
     Raises ResultsError where no file holds a metric, and for a damaged one.
     """
-    tables = {label: [_table(file) for file in files] for label, files in runs.items()}
-    names = {name for group in tables.values() for table in group for name in table}
-    held_out = sorted(name for name in names if name.startswith("validation@"))
-    panels = {name: f"held-out reward, r = {100 * float(name.partition('@')[2]):g}%" for name in held_out}
+    tables = {label: [read_metrics(file) for file in files] for label, files in runs.items()}
+    every = [table for group in tables.values() for table in group]
+    names = {name for table in every for name in table}
+    held_out = held_out_columns(every)
+    panels = {name: f"held-out reward, r = {ratio}" for name, ratio in held_out.items()}
     panels |= {name: words for name, words in PANELS.items() if name in names}
     if not panels:
         raise ResultsError(
@@ -72,14 +73,3 @@ def _handle(label: str, seeds: int, number: int) -> Line2D:
     colour, line = SEQUENCE[number % len(SEQUENCE)]
     words = f"{label} ({seeds} seeds)" if seeds > 1 else label
     return Line2D([], [], color=colour, ls=line, lw=1.1, label=wrapped(words, LETTERS))
-
-
-def _table(file: Path) -> pd.DataFrame:
-    """Rows by step; a last line that was cut off where a run was killed is left out."""
-    try:
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-        return pd.DataFrame(rows).set_index("step") if rows else pd.DataFrame()
-    except (ValueError, KeyError) as error:
-        raise ResultsError(
-            f"{file} holds no metrics ({error!r}); expected a JSON object with `step` in each line"
-        ) from error
