@@ -32,12 +32,12 @@ def medians(backbone: Backbone, split: str, videos: int) -> Tensor:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m baselines.framefusion", description=__doc__.split("\n")[0])
-    parser.add_argument("--pretrained", default="testbed", help="a LLaVA-OneVision checkpoint (default: testbed)")
+    parser.add_argument("--pretrained", default="testbed", help="folder, hub id or a test bed (default: testbed)")
     parser.add_argument("--split", choices=("train", "validation"), default="train")
     parser.add_argument("--videos", type=int, default=32, help="the first so many videos (default: 32)")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(arguments)
-    backbone = load_backbone("llava_ov", options.pretrained, device=options.device)
+    backbone = load_backbone("auto", options.pretrained, device=options.device)
     found = medians(backbone, options.split, options.videos)
     spread = f"median of each video {found.min():.5f} .. {found.max():.5f}"
     print(f"similarity={found.mean():.5f}  ({len(found)} {options.split} videos, {spread})")

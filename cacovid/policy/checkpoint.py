@@ -27,9 +27,13 @@ PREFIX: Final = "compression_policy."
 WEIGHTS, SETTINGS = "policy.safetensors", "policy.json"
 _INDEX, _WHOLE = "model.safetensors.index.json", "model.safetensors"
 
-TESTBED: Final = Path(cacovid.__file__).parent / "testbed" / "policy"
-TESTBED_SEEDS: Final = {"testbed": "0", "testbed-1": "1", "testbed-2": "2"}
-"""Names of the policies for the test bed's LLM that come with the package: three seeds of one training."""
+_TESTBEDS: Final = {"testbed": "policy"}
+TESTBED_POLICIES: Final = {
+    f"{testbed}-{seed}" if seed else testbed: Path(cacovid.__file__).parent / "testbed" / folder / str(seed)
+    for testbed, folder in _TESTBEDS.items()
+    for seed in range(3)
+}
+"""Name -> folder of the policies that come with the package: three seeds of one training for each test-bed LLM."""
 
 Choice = Literal["auto", "bidirectional", "causal"]
 """Which attention a loaded policy runs with; `auto` is what it was trained with."""
@@ -52,15 +56,15 @@ def save_policy(policy: CompressionPolicy, folder: Path, **settings: Any) -> Non
 
 
 def load_policy(source: str, attention: Choice = "auto") -> CompressionPolicy:
-    """Load a policy from a folder, a hub id or a name of TESTBED_SEEDS; float32, on the CPU.
+    """Load a policy from a folder, a hub id or a name of TESTBED_POLICIES; float32, on the CPU.
 
     With `attention="auto"` one of ours runs as it was trained, and one of the release `causal`, which is what the
     released code really computes (see `CompressionPolicy`). Its `habit` is the selection that it was validated with.
     Raises CheckpointError if there is none, or if weights are missing, unknown or of another shape.
     """
-    shipped = TESTBED / TESTBED_SEEDS[source] if source in TESTBED_SEEDS else source
-    expected = f"a folder with {SETTINGS} or with a released checkpoint, a hub id, or one of {', '.join(TESTBED_SEEDS)}"
-    find = finder(str(shipped), "policy", f"expected {expected}")
+    names = ", ".join(TESTBED_POLICIES)
+    expected = f"a folder with {SETTINGS} or with a released checkpoint, a hub id, or one of {names}"
+    find = finder(str(TESTBED_POLICIES.get(source, source)), "policy", f"expected {expected}")
     if (settings := find(SETTINGS)) is not None:
         record = json.loads(settings.read_text(encoding="utf-8"))
         if record.get("format") != FORMAT:

@@ -28,7 +28,7 @@ from cacovid.testbed.training import use_training_attention, worker
 from cacovid.testbed.videos import make_videos
 
 STEPS: Final = {"language": 2000, "sight": 2000, "align": 600, "join": 1200}
-"""Stage -> optimiser steps, in the order in which the stages run."""
+"""Stage -> optimiser steps, in the order in which the stages run, where a family has none of its own."""
 
 
 class Trainer:
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     on_gpu = torch.device(options.device).type != "cpu"
     workers = options.workers or (1 if on_gpu else min(2, os.cpu_count() or 1))
     with tempfile.TemporaryDirectory() as folder:
-        rest = (workers, str(Path(folder) / "meeting"), options, STEPS | options.steps)
+        rest = (workers, str(Path(folder) / "meeting"), options, STEPS | FAMILIES[options.family].steps | options.steps)
         if workers == 1:
             _work(0, *rest)
         else:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from cacovid.errors import CheckpointError, MethodError
-from cacovid.policy.checkpoint import PREFIX, TESTBED, TESTBED_SEEDS, load_policy, save_policy
+from cacovid.policy.checkpoint import PREFIX, TESTBED_POLICIES, load_policy, save_policy
 from cacovid.registry import build_method
 from cacovid.training.run import read_run
 from tiny import tiny_model, tiny_policy
@@ -91,15 +91,16 @@ def test_what_does_not_fit_is_named(release: Path) -> None:
     assert f"missing: {gone}. unknown: extra.weight. of another shape: {bent} (5,), expected" in str(error.value)
 
 
-@pytest.mark.parametrize("name", TESTBED_SEEDS)
+@pytest.mark.parametrize("name", TESTBED_POLICIES)
 def test_the_shipped_policies_are_of_three_seeds_of_one_training(name: str) -> None:
-    record = json.loads((TESTBED / TESTBED_SEEDS[name] / "policy.json").read_text())
-    first = json.loads((TESTBED / TESTBED_SEEDS["testbed"] / "policy.json").read_text())
-    settings = asdict(read_run("testbed", ["out=x", f"settings.seed={TESTBED_SEEDS[name]}"]).settings)
+    testbed, folder = name.partition("-")[0], TESTBED_POLICIES[name]
+    record = json.loads((folder / "policy.json").read_text())
+    first = json.loads((TESTBED_POLICIES[testbed] / "policy.json").read_text())
+    settings = asdict(read_run("testbed", ["out=x", f"settings.seed={folder.name}"]).settings)
     assert {key: record["settings"][key] for key in settings} == json.loads(json.dumps(settings))
     assert record["text_config"] == first["text_config"]
     weights = load_policy(name).state_dict()
-    assert name == "testbed" or not torch.equal(weights["layernorm.weight"], load_policy("testbed").layernorm.weight)
+    assert name == testbed or not torch.equal(weights["layernorm.weight"], load_policy(testbed).layernorm.weight)
 
 
 def test_refusals_say_what_was_expected(tmp_path: Path, ours: Path, release: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cacovid.policy.checkpoint import TESTBED_SEEDS
+from cacovid.policy.checkpoint import TESTBED_POLICIES
 from cacovid.registry import method_names
 from sweeps.cells import Cell, cells_of
 from sweeps.config import compose_sweep, options
@@ -61,7 +61,7 @@ def test_the_comparison_has_every_policy_and_every_method_at_every_ratio():
     assert len(found) == 126
     for retention in PAPER:
         here = [cell for cell in found if cell.arguments["retention"] == retention]
-        assert {settings(cell)["policy"] for cell in here if cell.method == "cacovid"} == set(TESTBED_SEEDS)
+        assert {settings(cell)["policy"] for cell in here if cell.method == "cacovid"} == set(TESTBED_POLICIES)
         assert {cell.method for cell in here} == set(method_names()) - {"full", "fewer_frames"}
     assert [cell.arguments["retention"] for cell in found if cell.method == "full"] == [1.0]
     assert {cell.task.environment["CACOVID_TESTBED_VIDEOS"] for cell in found} == {"250"}

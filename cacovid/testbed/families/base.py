@@ -59,6 +59,7 @@ class Family(ABC):
     chat: ClassVar[Wrapping]  # as the processor's chat template has it; evaluations use this one
     habits: ClassVar[tuple[Wrapping, ...]]  # others, seen in training so that the model does not hang on one spelling
     places: ClassVar[Places]
+    steps: ClassVar[dict[str, int]] = {}  # optimiser steps of stages that need others than `train.STEPS`
 
     @abstractmethod
     def build_processor(self) -> Any:

@@ -1,6 +1,6 @@
 """Qwen2.5-VL: a tower with windows, 2 x 2 patches and two frames a token, M-RoPE; 32 frames, two a moment."""
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -67,6 +67,7 @@ class Qwen2_5Vl(Family):
     )
     # The text behind goes on after the longer side of a frame, also where the video's times run past it.
     places = Places(_video_places(), GRID, newline=False)
+    steps: ClassVar = {"language": 3000}  # direction and count come later than in the other family
 
     def build_processor(self) -> Qwen2_5_VLProcessor:
         settings: dict[str, Any] = {
