@@ -6,16 +6,14 @@ from itertools import pairwise
 
 import pytest
 import torch
+from each_family import both_families
 
 from baselines.downsample import grid_sizes
-from cacovid.backbones import BACKBONES
 from cacovid.backbones.base import compress_video
 from cacovid.errors import BudgetError, MethodError
 from cacovid.method import Method, ScoreMethod
 from cacovid.records import NEEDS, Compressed
 from cacovid.registry import build_method, method_class, method_names
-
-both_families = pytest.mark.parametrize("family", sorted(BACKBONES), indirect=True, scope="session")
 
 
 def in_order(method, video, position):

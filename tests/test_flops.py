@@ -1,9 +1,9 @@
 """Counted FLOPs against torch's own counter on a real (tiny) model, and against published numbers."""
 
 import pytest
+from each_family import both_families
 from torch.utils.flop_counter import FlopCounterMode
 
-from cacovid.backbones import BACKBONES
 from cacovid.flops import DecoderShape
 from cacovid.registry import build_method
 
@@ -18,9 +18,6 @@ def measured(run):
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()
-
-
-both_families = pytest.mark.parametrize("family", sorted(BACKBONES), indirect=True, scope="session")
 
 
 @both_families

@@ -13,6 +13,8 @@ import pytest
 from lmms.conftest import World
 from lmms.scene import UTILS, document, write_task
 
+from cacovid.backbones import TESTBEDS, family_of
+
 pytestmark = pytest.mark.slow
 
 SLOW = UTILS.replace(
@@ -85,14 +87,16 @@ def test_killed_and_run_again_gives_the_same_numbers(
     assert results["right,none"] == reference["results"]["small"]["right,none"]
 
 
-def test_the_test_beds_task(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("testbed", TESTBEDS)
+def test_the_test_beds_task(testbed: str, world: World, tmp_path: Path) -> None:
     """The command of the README on one video, and an error that must not end with status 0."""
     tasks = subprocess.run([sys.executable, "-m", "cacovid", "tasks"], capture_output=True, text=True, check=True)
     words = [
-        *("--model", "attention_topk_llava_ov", "--tasks", "evidence_vqa", "--include_path", tasks.stdout.strip()),
+        *("--model", f"attention_topk_{family_of(str(TESTBEDS[testbed])).family}"),
+        *("--tasks", "evidence_vqa", "--include_path", tasks.stdout.strip()),
         *("--output_path", str(tmp_path / "out"), "--log_samples"),
     ]
-    arguments = f"pretrained=testbed,retention=0.25,device=cpu,results_dir={tmp_path / 'runs'}"
+    arguments = f"pretrained={testbed},retention=0.25,device=cpu,results_dir={tmp_path / 'runs'}"
     cache = {"CACOVID_CACHE": str(world.root / "cache"), "CACOVID_TESTBED_VIDEOS": "1"}
     process = command(world, *words, "--model_args", arguments, **cache)
     wrong = command(world, *words, "--model_args", f"{arguments},layr=3", **cache)

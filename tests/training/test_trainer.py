@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from each_family import both_families
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -20,6 +21,8 @@ from cacovid.training.sampling import Sampler
 from cacovid.training.settings import Optimisation, Settings, Validation
 from cacovid.training.trainer import Trainer
 from cacovid.video import read_clip
+
+pytestmark = both_families
 
 SETTINGS = Settings(
     steps=4,

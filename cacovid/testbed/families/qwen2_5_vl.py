@@ -67,7 +67,7 @@ class Qwen2_5Vl(Family):
     )
     # The text behind goes on after the longer side of a frame, also where the video's times run past it.
     places = Places(_video_places(), GRID, newline=False)
-    steps: ClassVar = {"language": 3000}  # direction and count come later than in the other family
+    steps: ClassVar = {"language": 3000, "join": 2000}  # direction and count come later than in the other family
 
     def build_processor(self) -> Qwen2_5_VLProcessor:
         settings: dict[str, Any] = {
