@@ -14,6 +14,7 @@ from analysis.results import ResultsError
 LAST = 20
 """Steps at the end that a table's training reward averages over."""
 _HELD_OUT = "validation@"
+_REWARDS = {"token": f"rollouts, last {LAST} steps", "greedy": f"best tokens, last {LAST} steps"}
 
 
 def metrics_files(items: Sequence[str]) -> dict[str, list[Path]]:
@@ -54,7 +55,8 @@ def held_out_columns(tables: Sequence[pd.DataFrame]) -> dict[str, str]:
 
 
 def training_table(runs: Mapping[str, Sequence[Path]]) -> str:
-    """Markdown: a row a label, of the last validation and the mean reward of the last LAST steps.
+    """Markdown: a row a label, of the last validation and the mean rewards of the last LAST steps: of what was drawn
+    (token rollouts), and of the policy's best tokens on the same questions.
 
     A cell is the mean over seeds in %, each seed's value, and from the second row on the difference to the first
     row's with a 95% interval: Student's t, paired by the seed that the folder's name ends in, with as many degrees of
@@ -65,13 +67,17 @@ def training_table(runs: Mapping[str, Sequence[Path]]) -> str:
     columns = held_out_columns([table for group in tables.values() for table in group.values()])
     if not columns:
         raise ResultsError("no run was validated; expected `validation@R` in metrics.jsonl (settings.validation.every)")
-    heads = [f"held out, r = {ratio}" for ratio in columns.values()]
-    lines = [f"| run | steps | {' | '.join(heads)} | reward of the last {LAST} |", "|---" * (len(columns) + 3) + "|"]
+    kinds = {name: (f"held out, r = {ratio}", 1) for name, ratio in columns.items()}
+    kinds |= {name: (words, LAST) for name, words in _REWARDS.items()}
+    heads = " | ".join(words for words, _ in kinds.values())
+    lines = [f"| run | steps | {heads} |", "|---" * (len(kinds) + 2) + "|"]
     (head, first), *_ = tables.items()
     for label, group in tables.items():
         steps = "/".join(map(str, sorted({int(max(table.index, default=0)) for table in group.values()})))
-        cells = [_cell(_last(group, name, 1), None if label == head else _last(first, name, 1)) for name in columns]
-        cells.append(_cell(_last(group, "token", LAST), None))
+        cells = [
+            _cell(_last(group, name, rows), None if label == head else _last(first, name, rows))
+            for name, (_, rows) in kinds.items()
+        ]
         lines.append(f"| {label} | {steps} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
