@@ -105,8 +105,8 @@ class Qwen2_5Vl(Family):
             text_config=text_settings(
                 tokenizer,
                 mrope_section=[4, 6, 6],  # 2 : 3 : 3, as the published ones
-                # Rows and columns have the low frequencies, which at 10000 turn by 0.0002 to 0.1 a cell; docs/testbed.md
-                # tells what the smaller base changed. Positions stay below 150: text goes on behind the frame's side.
+                # Rows and columns have the low frequencies, which at 10000 turn by 0.0002 to 0.1 a cell;
+                # docs/testbed.md tells what the smaller base changed. Positions stay below 150 here.
                 rope_theta=30.0,
             ),
             tie_word_embeddings=True,
