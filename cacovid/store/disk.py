@@ -80,6 +80,11 @@ class DiskStore(Store):
             part = read_part(path, key, name, check=mark not in self._checked)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except RuntimeError:
+            # torch maps the file by its name, after safetensors has opened it: another process may evict it between.
+            if path.exists():
+                raise
+            return None
         except _DAMAGE as error:
             self._drop(path, error)
             return None

@@ -177,6 +177,24 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, entry: Entry, said: lis
     assert len(said) == 1 and "writing failed: Not a directory" in said[0] and "choose another store_dir" in said[0]
 
 
+def test_a_part_that_is_evicted_while_it_is_read_is_a_miss(
+    tmp_path: Path, entry: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, real = store_of(tmp_path), torch.UntypedStorage.from_file
+    store.put(KEY, entry)
+
+    def evicted(path: str, *args: Any, **rest: Any) -> Any:
+        Path(path).unlink()
+        return real(path, *args, **rest)
+
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", evicted)
+    assert store.get(KEY, frozenset()) is None
+    assert store.counters.dropped == 0
+    monkeypatch.undo()
+    store.put(KEY, entry)
+    assert same(store.get(KEY, frozenset()), entry, "features")
+
+
 def write_and_read(folder: Path, limit: int, seed: int, out: Any) -> None:
     """Put and get the same few entries in an order of its own; what went wrong is sent back."""
     store, wrong = store_of(folder, limit), 0
