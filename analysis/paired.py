@@ -9,7 +9,7 @@ from analysis.results import ResultsError
 from analysis.stats import Interval, clustered_mean
 from analysis.summary import row_names, scored_samples
 
-SEEDS = ("seed", "policy")
+SEEDS = ("seed", "policy", "policy_sha256")
 """Fields whose values are repetitions of one setting: their scores are averaged, question by question."""
 
 
@@ -20,7 +20,8 @@ def paired(folder: Path, reference: str, *, budget: str = "layer_average") -> pd
     accuracy, the reference's, and the paired difference (reference - method) over the same questions, all in [0, 1].
 
     A method is compared where its realised share is the reference's or more, give or take half a point, in the
-    nearest such setting: a method with a floor above r is compared at its floor, which favours it.
+    nearest such setting: a method with a floor above r is compared at its floor, which favours it. Questions without a
+    score (a method that refuses a video) are left out, on both sides, with a ResultsWarning.
     Raises ResultsError where `reference` has no finished run.
     """
     samples = scored_samples(folder)

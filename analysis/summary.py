@@ -1,6 +1,7 @@
 """One table of a results folder: accuracy never without its interval, tokens and cost."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.table import Table
 from analysis.labels import labels
 from analysis.load import load
 from analysis.measured import cells
-from analysis.results import Results, ResultsError
+from analysis.results import Results, ResultsError, ResultsWarning
 from analysis.stats import Interval
 
 COLUMNS = (
@@ -45,11 +46,11 @@ def row_names(runs: pd.DataFrame) -> dict[tuple[str, str], str]:
     return labels(pairs.itertuples(index=False, name=None))
 
 
-def chosen(folder: Path) -> Results:
+def chosen(folder: Path, *, leave_out: bool = False) -> Results:
     """The runs that belong into one table, named; the meaning of the ratio stands among a run's `fields`.
 
     Those of the newest run's setup (checkpoint, frames, dtype, ...), and of several runs of one setting and seed the
-    newest. Raises ResultsError where questions have no score.
+    newest. Raises ResultsError where questions have no score; with `leave_out` they go, with a ResultsWarning.
     """
     results = load(folder)
     runs = results.runs
@@ -68,16 +69,17 @@ def chosen(folder: Path) -> Results:
     )
     samples = results.samples[results.samples["run"].isin(runs["run"])]
     if missing := int(samples["score"].isna().sum()):
-        raise ResultsError(
-            f"{missing} of {len(samples)} samples below {folder} have no score (failed or not scorable); "
-            f"look at their `failure` in samples.jsonl"
-        )
+        words = f"{missing} of {len(samples)} samples below {folder} have no score (failed or not scorable)"
+        if not leave_out:
+            raise ResultsError(f"{words}; look at their `failure` in samples.jsonl")
+        warnings.warn(f"{words} and are left out", ResultsWarning, stacklevel=2)
+        samples = samples[samples["score"].notna()]
     return Results(runs, samples)
 
 
 def scored_samples(folder: Path) -> pd.DataFrame:
-    """The samples of `chosen`, each with its run's method, fields and retention_asked. Raises as it does."""
-    results = chosen(folder)
+    """The samples of `chosen` that have a score, each with its run's method, fields and retention_asked."""
+    results = chosen(folder, leave_out=True)
     return results.samples.merge(results.runs[["run", "method", "fields", "retention_asked"]], on="run")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.paired import paired, paired_markdown
-from analysis.results import ResultsError
+from analysis.results import ResultsError, ResultsWarning
 from made_runs import write_run
 
 
@@ -14,7 +14,16 @@ from made_runs import write_run
 def runs(tmp_path: Path) -> Path:
     write_run(tmp_path, "full", "full", [1, 1, 1, 1])
     for policy, scores in (("p0", [1, 1, 1, 0]), ("p1", [1, 1, 0, 0])):
-        write_run(tmp_path, policy, "cacovid", scores, retention=0.25, policy=policy, frame_cap=4.0)
+        write_run(
+            tmp_path,
+            policy,
+            "cacovid",
+            scores,
+            retention=0.25,
+            policy=policy,
+            policy_sha256=f"{policy}c",
+            frame_cap=4.0,
+        )
     for seed, scores in ((0, [1, 0, 0, 0]), (1, [0, 0, 0, 0])):
         write_run(tmp_path, f"random{seed}", "random", scores, retention=0.25, seed=seed)
     # Inside the LLM: what is left after the cut is not what its layers saw on average.
@@ -41,3 +50,12 @@ def test_an_unknown_reference_is_refused(runs: Path, capsys: pytest.CaptureFixtu
         paired(runs, "fastv")
     assert main(["paired", str(runs), "-o", str(runs / "table.md")]) == 0
     assert (runs / "table.md").read_text() in capsys.readouterr().out
+
+
+def test_questions_that_a_method_refused_are_left_out_on_both_sides(runs: Path) -> None:
+    write_run(runs, "floor", "refusing", [1, None, 0, 1], retention=0.25)
+    with pytest.warns(ResultsWarning, match=r"1 of 36 samples below .* have no score .* and are left out"):
+        table = paired(runs, "cacovid").set_index("method")
+    assert table.loc["refusing", "accuracy"] == pytest.approx(2 / 3)
+    assert table.loc["refusing", "reference accuracy"] == 0.5, "of the questions 0, 2 and 3"
+    assert table.loc["random", "reference accuracy"] == 0.625, "other pairs have all questions"
