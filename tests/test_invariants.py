@@ -6,17 +6,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from each_family import both_families
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cacovid.backbones import BACKBONES, VideoRequest
+from cacovid.backbones import VideoRequest
 from cacovid.method import Method
 from cacovid.records import Compressed, LayerCut, VideoTokens
 from cacovid.registry import build_method
 
 TOKENS = 6
-
-both_families = pytest.mark.parametrize("family", sorted(BACKBONES), indirect=True, scope="session")
 
 
 @pytest.fixture(scope="module")
