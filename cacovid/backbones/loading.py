@@ -14,7 +14,8 @@ from cacovid.errors import CheckpointError, DeviceError
 BACKBONES: dict[str, type[Backbone]] = {cls.family: cls for cls in (LlavaOnevision, Qwen2_5_VL)}
 
 TESTBEDS = {
-    name: Path(cacovid.__file__).parent / "testbed" / folder for name, folder in {"testbed": "checkpoint"}.items()
+    name: Path(cacovid.__file__).parent / "testbed" / folder
+    for name, folder in {"testbed": "checkpoint", "testbed_qwen2_5_vl": "checkpoint_qwen2_5_vl"}.items()
 }
 """The shipped test-bed checkpoints: what `pretrained=testbed` means, and its like of another family."""
 

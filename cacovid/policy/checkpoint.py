@@ -27,7 +27,7 @@ PREFIX: Final = "compression_policy."
 WEIGHTS, SETTINGS = "policy.safetensors", "policy.json"
 _INDEX, _WHOLE = "model.safetensors.index.json", "model.safetensors"
 
-_TESTBEDS: Final = {"testbed": "policy"}
+_TESTBEDS: Final = {"testbed": "policy", "testbed_qwen2_5_vl": "policy_qwen2_5_vl"}
 TESTBED_POLICIES: Final = {
     f"{testbed}-{seed}" if seed else testbed: Path(cacovid.__file__).parent / "testbed" / folder / str(seed)
     for testbed, folder in _TESTBEDS.items()

@@ -76,11 +76,25 @@ class CompressionPolicy(nn.Module):
         self.mode_selection = _head(width, 3)
 
     @classmethod
-    def from_llm(cls, language_model: Any, attention: Attention = "bidirectional") -> "CompressionPolicy":
-        """An untrained policy for an LLM: its layer is the LLM's layer 0, its heads are random."""
-        policy = cls(language_model.config, attention)
-        weights = language_model.layers[0].state_dict()
-        policy.layers[0].load_state_dict({name: weight.detach() for name, weight in weights.items()})
+    def from_llm(
+        cls,
+        language_model: Any,
+        attention: Attention = "bidirectional",
+        from_layer: bool = True,
+        rope_theta: float | None = None,
+    ) -> "CompressionPolicy":
+        """An untrained policy for an LLM: its layer is the LLM's layer 0 or random, its heads are random.
+
+        `rope_theta`: base of its rotary positions, where one layer needs lower frequencies than the LLM has to compare
+        tokens with a question at any distance (docs/findings.md); None: the LLM's.
+        """
+        config = copy.deepcopy(language_model.config)
+        if rope_theta is not None:
+            config.rope_parameters["rope_theta"] = rope_theta
+        policy = cls(config, attention)
+        if from_layer:
+            weights = language_model.layers[0].state_dict()
+            policy.layers[0].load_state_dict({name: weight.detach() for name, weight in weights.items()})
         return policy
 
     @property

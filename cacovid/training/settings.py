@@ -46,6 +46,7 @@ class Settings:
     seed: int = 0
     attention: Attention = "bidirectional"
     layer_from_llm: bool = True  # False: a random layer (an ablation)
+    rope_theta: float | None = None  # base of the policy's rotary positions; None: the LLM's
     reward: RewardKind = "answer"
     memory: bool = True  # False: an update learns from its own iteration alone (an ablation)
     max_new_tokens: int = 16
@@ -62,3 +63,5 @@ class Settings:
         for name in ("steps", "questions", "iterations", "max_new_tokens", "together", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}, expected at least 1")
+        if self.rope_theta is not None and self.rope_theta <= 1:
+            raise ValueError(f"rope_theta={self.rope_theta}, expected a base above 1, or null for the LLM's")

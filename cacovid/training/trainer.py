@@ -51,11 +51,9 @@ class Trainer:
         self.problems, self.held_out = problems, held_out[: settings.validation.questions]
         backbone.model.requires_grad_(False)
         torch.manual_seed(settings.seed)
-        language = backbone.decoder.model
-        if settings.layer_from_llm:
-            policy = CompressionPolicy.from_llm(language, settings.attention)
-        else:
-            policy = CompressionPolicy(language.config, settings.attention)
+        policy = CompressionPolicy.from_llm(
+            backbone.decoder.model, settings.attention, settings.layer_from_llm, settings.rope_theta
+        )
         self.policy = policy.float().to(backbone.device)
         self.policy.mode_selection.requires_grad_(False)  # the release neither trains nor uses it
         self.optimizer, self.schedule = self._optimizer()

@@ -17,8 +17,8 @@ from baselines._framefusion_calls import (
     need,
     pruning_call,
 )
-from baselines.framefusion import SIMILARITIES, TESTBED_SIMILARITY, FrameFusion
-from cacovid.backbones import VideoRequest
+from baselines.framefusion import SIMILARITIES, FrameFusion
+from cacovid.backbones import TESTBEDS, VideoRequest
 from cacovid.errors import BudgetError, MethodError
 from cacovid.records import VideoTokens
 from naive.framefusion import CASES, naive_call, tokens
@@ -484,7 +484,7 @@ def test_the_schedule_spends_the_budget_and_knows_the_first_layer(backbone, ask)
     [
         (
             {"similarity": "qwen"},
-            r"similarity='qwen', expected a cosine in \[-1, 1\] or one of 'llava_video', .*'testbed'",
+            r"similarity='qwen', expected a cosine in \[-1, 1\] or one of 'llava_video', .*'testbed_qwen2_5_vl'",
         ),
         ({"similarity": 1.5}, r"similarity=1.5, expected a cosine in \[-1, 1\]"),
         ({"similarity": float("nan")}, r"similarity=nan, expected a cosine"),
@@ -516,12 +516,13 @@ def test_median_similarity():
         median_similarity(features[:1])
 
 
-def test_the_calibration_prints_a_threshold(capsys):
-    calibrate(["--split", "train", "--videos", "2"])
+@pytest.mark.parametrize("testbed", TESTBEDS)
+def test_the_calibration_prints_a_threshold(capsys, testbed):
+    calibrate(["--pretrained", testbed, "--split", "train", "--videos", "2"])
     line = capsys.readouterr().out
     value = float(line.split("similarity=")[1].split()[0])
     assert "(2 train videos" in line
-    assert value == pytest.approx(TESTBED_SIMILARITY, abs=1e-4)
+    assert value == pytest.approx(SIMILARITIES[testbed], abs=1e-4)
 
 
 def test_one_frame_or_all_tokens_leave_nothing_to_miss():

@@ -96,7 +96,7 @@ def test_the_shipped_policies_are_of_three_seeds_of_one_training(name: str) -> N
     testbed, folder = name.partition("-")[0], TESTBED_POLICIES[name]
     record = json.loads((folder / "policy.json").read_text())
     first = json.loads((TESTBED_POLICIES[testbed] / "policy.json").read_text())
-    settings = asdict(read_run("testbed", ["out=x", f"settings.seed={folder.name}"]).settings)
+    settings = asdict(read_run(testbed, ["out=x", f"settings.seed={folder.name}"]).settings)
     assert {key: record["settings"][key] for key in settings} == json.loads(json.dumps(settings))
     assert record["text_config"] == first["text_config"]
     weights = load_policy(name).state_dict()

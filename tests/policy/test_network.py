@@ -1,10 +1,14 @@
 """The policy network: what it may see, what it starts from, and in which precision it scores."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from cacovid.policy.checkpoint import load_policy, save_policy
 from cacovid.policy.network import CompressionPolicy, keep_scores
 from tiny import tiny_model, tiny_policy
+from tiny_qwen import tiny_qwen_model
 
 SPAN = slice(4, 4 + 6 * 16)
 
@@ -40,6 +44,20 @@ def test_the_layer_starts_as_the_llms_first() -> None:
     with torch.no_grad():
         policy.layers[0].mlp.up_proj.weight.zero_()
     assert llm.layers[0].mlp.up_proj.weight.any(), "a copy, not the LLM's own weights"
+
+
+@pytest.mark.parametrize("llm", [tiny_model, tiny_qwen_model])
+@pytest.mark.parametrize("rope_theta", [None, 77.0, 1e6])
+def test_its_rotary_base_can_be_another_one_and_is_saved(llm, rope_theta, tmp_path: Path) -> None:
+    llm = llm().model.language_model
+    base = llm.config.rope_parameters["rope_theta"]
+    policy = CompressionPolicy.from_llm(llm, rope_theta=rope_theta)
+    assert llm.config.rope_parameters["rope_theta"] == base, "the LLM keeps its own"
+    save_policy(policy, tmp_path)
+    wanted, size = rope_theta or base, policy.rotary.inv_freq.numel()
+    for one in (policy, load_policy(str(tmp_path))):
+        expected = torch.tensor([wanted ** -(i / size) for i in range(size)])
+        torch.testing.assert_close(one.rotary.inv_freq, expected)
 
 
 def test_a_batch_equals_its_rows() -> None:

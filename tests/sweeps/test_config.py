@@ -1,9 +1,12 @@
 """`sweeps/conf` and its composition: what experiments hold, which overrides are taken, how the others are refused."""
 
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
+from baselines.attention_topk import AttentionTopk
+from cacovid.backbones import TESTBEDS
 from cacovid.policy.checkpoint import TESTBED_POLICIES
 from cacovid.registry import method_names
 from sweeps.cells import Cell, cells_of
@@ -56,12 +59,17 @@ def test_the_demo_has_the_reference_points_and_cacovid_at_five_ratios():
     assert sweep.store.kind == "disk"
 
 
-def test_the_comparison_has_every_policy_and_every_method_at_every_ratio():
-    found = cells("+experiment=comparison")
-    assert len(found) == 126
+@pytest.mark.parametrize("testbed", TESTBEDS)
+def test_the_comparison_has_every_policy_every_method_and_every_variant_at_every_ratio(testbed: str):
+    found = cells("+experiment=comparison", f"backbone={testbed}")
+    assert len(found) == 154
+    policies = {name for name in TESTBED_POLICIES if name.partition("-")[0] == testbed}
+    variants = set(get_args(get_type_hints(AttentionTopk)["variant"]))
     for retention in PAPER:
         here = [cell for cell in found if cell.arguments["retention"] == retention]
-        assert {settings(cell)["policy"] for cell in here if cell.method == "cacovid"} == set(TESTBED_POLICIES)
+        assert {settings(cell)["policy"] for cell in here if cell.method == "cacovid"} == policies
+        assert {settings(cell)["similarity"] for cell in here if cell.method == "framefusion"} == {testbed}
+        assert {settings(cell)["variant"] for cell in here if cell.method == "attention_topk"} == variants
         assert {cell.method for cell in here} == set(method_names()) - {"full", "fewer_frames"}
     assert [cell.arguments["retention"] for cell in found if cell.method == "full"] == [1.0]
     assert {cell.task.environment["CACOVID_TESTBED_VIDEOS"] for cell in found} == {"250"}

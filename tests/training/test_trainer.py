@@ -133,6 +133,7 @@ def test_killed_and_resumed_it_ends_the_same(small, problems, unbroken, tmp_path
         {"memory": False},
         {"reward": "probability"},
         {"layer_from_llm": False},
+        {"rope_theta": 77.0},
         {"attention": "causal"},
         {"sampler": replace(SETTINGS.sampler, exploration="multinomial")},
         {"sampler": replace(SETTINGS.sampler, frame_rollouts=0)},
@@ -209,10 +210,14 @@ def test_encoded_videos_stay_within_their_limit(small, problems) -> None:
     assert kept.get("b", make) is not b
 
 
-def test_questions_that_processes_cannot_share_are_refused(small, problems, tmp_path) -> None:
+def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="steps=0, expected at least 1"):
         replace(SETTINGS, steps=0)
+    with pytest.raises(ValueError, match=r"rope_theta=0\.5, expected a base above 1, or null for the LLM's"):
+        replace(SETTINGS, rope_theta=0.5)
 
+
+def test_questions_that_processes_cannot_share_are_refused(small, problems, tmp_path) -> None:
     class Three(Accelerator):
         num_processes = 3
 
