@@ -61,6 +61,7 @@ class CompressionPolicy(nn.Module):
             raise ValueError(f"kernel={kernel!r}, expected one of {', '.join(KERNELS)}")
         single: Any = copy.deepcopy(text_config)
         single.num_hidden_layers, single.vocab_size, single.pad_token_id = 1, 1, None
+        single.dtype = torch.float32  # else the LLM's, in which a trained layer would lose its digits
         if getattr(single, "layer_types", None):
             single.layer_types = ["full_attention"]
         family = AutoModel.from_config(single, attn_implementation=kernel)

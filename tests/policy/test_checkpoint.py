@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from cacovid.errors import CheckpointError, MethodError
 from cacovid.policy.checkpoint import PREFIX, TESTBED_POLICIES, load_policy, save_policy
+from cacovid.policy.network import CompressionPolicy
 from cacovid.registry import build_method
 from cacovid.training.run import read_run
 from tiny import tiny_model, tiny_policy
@@ -59,6 +60,14 @@ def test_ours_comes_back_as_it_was_saved(ours: Path) -> None:
     assert json.loads((ours / "policy.json").read_text())["settings"] == {"steps": 3}
     assert sorted(p.name for p in ours.iterdir()) == ["policy.json", "policy.safetensors"]
     assert not any(weight.requires_grad for weight in policy.parameters())
+
+
+def test_a_policy_that_was_trained_beside_a_bfloat16_llm_keeps_its_digits(tmp_path: Path) -> None:
+    policy = CompressionPolicy.from_llm(tiny_model().bfloat16().model.language_model).float()
+    with torch.no_grad():
+        policy.layers[0].mlp.up_proj.weight.normal_()
+    save_policy(policy, tmp_path)
+    assert_same(policy, load_policy(str(tmp_path)))
 
 
 def test_a_released_policy_is_causal_unless_told_otherwise(release: Path) -> None:
@@ -126,7 +135,6 @@ def test_a_method_needs_a_policy_of_its_llms_width(backbone, ask, build_backbone
         backbone.answer([ask(backbone)], build_method("cacovid", retention=0.3))
     config = tiny_model().model.language_model.config
     config.hidden_size, config.head_dim = 64, 16
-    from cacovid.policy.network import CompressionPolicy
 
     save_policy(CompressionPolicy(config, "causal"), tmp_path)
     with pytest.raises(MethodError, match=r"made for an LLM of width 64, this one has width 48"):
