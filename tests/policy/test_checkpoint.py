@@ -63,7 +63,9 @@ def test_ours_comes_back_as_it_was_saved(ours: Path) -> None:
 
 
 def test_a_policy_that_was_trained_beside_a_bfloat16_llm_keeps_its_digits(tmp_path: Path) -> None:
-    policy = CompressionPolicy.from_llm(tiny_model().bfloat16().model.language_model).float()
+    llm = tiny_model().model.language_model
+    llm.config.dtype = torch.bfloat16  # as loading in it leaves the config
+    policy = CompressionPolicy.from_llm(llm).float()
     with torch.no_grad():
         policy.layers[0].mlp.up_proj.weight.normal_()
     save_policy(policy, tmp_path)
