@@ -210,14 +210,12 @@ def test_encoded_videos_stay_within_their_limit(small, problems) -> None:
     assert kept.get("b", make) is not b
 
 
-def test_settings_that_cannot_be_are_refused() -> None:
+def test_settings_that_cannot_be_are_refused(small, problems, tmp_path) -> None:
     with pytest.raises(ValueError, match="steps=0, expected at least 1"):
         replace(SETTINGS, steps=0)
     with pytest.raises(ValueError, match=r"rope_theta=0\.5, expected a base above 1, or null for the LLM's"):
         replace(SETTINGS, rope_theta=0.5)
 
-
-def test_questions_that_processes_cannot_share_are_refused(small, problems, tmp_path) -> None:
     class Three(Accelerator):
         num_processes = 3
 
